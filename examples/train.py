@@ -1,0 +1,436 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Train a model for referring video segmentation on Moving Shapes, from nothing but a recipe.
+
+    accelerate launch --config_file examples/accelerate/cpu.yaml examples/train.py \
+        --config examples/recipes/referformer_tiny_moving_shapes.yaml
+
+The tiny ReferFormer takes 80 minutes on two CPU cores. Any setting can be changed from the command line, and an
+interrupted run goes on where it stopped:
+
+    ... --output_dir outputs/mine --override model.hidden_size=96 learning_rate=5e-4 --resume_from_checkpoint latest
+
+Two processes on a CPU (`accelerate launch` would start only one):
+
+    ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 examples/train.py --config ...
+
+The output folder holds `log.jsonl`, `checkpoints/step_N`, the trained model with its processor in `final`, and
+`all_results.json`.
+"""
+
+import argparse
+import difflib
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from transformers import AutoConfig
+
+import hf_rvos  # noqa: F401 (registers the models)
+from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.data.collate import ClipCollator
+from hf_rvos.data.moving_shapes import vocabulary
+from hf_rvos.data.moving_shapes_clips import MovingShapesClips
+from hf_rvos.data.sampling import EpochBatchSampler
+from hf_rvos.evaluation import moving_shapes_table, score_moving_shapes, summarize_moving_shapes
+from hf_rvos.processing.processing_rvos import RvosProcessor
+from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
+from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+
+
+@dataclass
+class Recipe:
+    """Every setting of a run. A recipe file has the same keys."""
+
+    output_dir: str = "outputs/train"
+    model: dict = field(default_factory=dict)  # the model's configuration, `model_type` included
+    pretrained: str | None = None  # saved model to start from, in place of `model`
+    max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
+    seed: int = 42
+
+    # Data: a batch is per process.
+    num_videos: int = 8000
+    batch_size: int = 4  # clips, each with all its expressions
+    clip_length: int = 8  # frames
+    strides: tuple = (1, 2)  # frames from one to the next
+    frame_size: tuple = (128, 192)  # height, width
+    flip_probability: float = 0.5
+    num_workers: int = 2
+
+    # Optimisation. Progress runs from 0 to 1 with the steps or with the minutes, whichever is further.
+    max_train_steps: int | None = None
+    max_train_minutes: float | None = None  # of this run and those it resumes, evaluation included
+    learning_rate: float = 1e-4
+    backbone_learning_rate: float = 5e-5
+    text_encoder_learning_rate: float = 1e-5  # 0 freezes it
+    weight_decay: float = 5e-4  # not on biases and norms
+    adam_beta2: float = 0.999
+    warmup: float = 0.02  # share of the progress
+    final_learning_rate: float = 0.01  # share of the highest one
+    max_grad_norm: float = 0.1
+    gradient_accumulation_steps: int = 1
+    ema_decay: float = 0.0  # of the averaged weights, which are then what is evaluated and saved; 0 does without
+
+    # Reports and results.
+    logging_steps: int = 20
+    checkpointing_steps: int | None = None
+    checkpointing_minutes: float | None = 10
+    evaluation_minutes: float | None = 20
+    evaluation_videos: int = 20  # of the val split
+    save_dtype: str = "float32"  # of the weights on disk; the model still loads as float32
+
+
+def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
+    """Set one recipe key, or with dots a key inside its `model`, to a value converted to the type of the field."""
+    name, *inner = key.split(".")
+    known = {entry.name: entry for entry in fields(Recipe)}
+    if name not in known or (inner and name != "model"):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}."
+        raise ValueError(f"recipe key {key!r} is not known; {hint}")
+    if inner:
+        for part in inner[:-1]:
+            recipe = recipe.setdefault(name, {})
+            name = part
+        recipe.setdefault(name, {})[inner[-1]] = value
+        return
+    # YAML reads 1e-4 as text, and a list where a tuple is meant.
+    kinds = [kind for kind in (tuple, float, int) if kind.__name__ in str(known[name].type)]
+    try:
+        recipe[name] = kinds[0](value) if kinds and value is not None else value
+    except (TypeError, ValueError):
+        raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
+
+
+def parse_arguments() -> tuple[Recipe, str | None]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="recipe file (YAML)")
+    parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="recipe keys to change")
+    parser.add_argument("--resume_from_checkpoint", help="a checkpoint folder, or 'latest' of the output folder")
+    for entry in fields(Recipe):
+        if entry.name != "model":
+            parser.add_argument(f"--{entry.name}", default=argparse.SUPPRESS, type=yaml.safe_load)
+    given = vars(parser.parse_args())
+    path, overrides, resume = (given.pop(key) for key in ("config", "override", "resume_from_checkpoint"))
+    values: dict[str, Any] = {}
+    try:
+        for key, value in (yaml.safe_load(Path(path).read_text()) if path else {}).items():
+            set_value(values, key, value)
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals:
+                raise ValueError(f"--override got {override!r}, expected KEY=VALUE")
+            set_value(values, key, yaml.safe_load(value))
+        for key, value in given.items():
+            set_value(values, key, value)
+        recipe = Recipe(**values)
+        if recipe.max_train_steps is None and recipe.max_train_minutes is None:
+            raise ValueError("the recipe says no end: set max_train_steps or max_train_minutes")
+        if not recipe.model and not recipe.pretrained:
+            raise ValueError("the recipe names no model: set model, or pretrained to a saved one")
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return recipe, resume
+
+
+def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProcessor]:
+    if recipe.pretrained:
+        model = AutoModelForReferringVideoSegmentation.from_pretrained(recipe.pretrained, dtype=torch.float32)
+        return model, RvosProcessor.from_pretrained(recipe.pretrained)
+    tokenizer = build_word_tokenizer(vocabulary(), recipe.max_tokens)
+    settings = dict(recipe.model)
+    settings["text_config"] = {
+        **settings["text_config"],
+        "vocab_size": len(tokenizer),
+        # RoBERTa counts positions from the padding id on.
+        "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
+    }
+    config = AutoConfig.for_model(**settings)
+    video_processor = RvosVideoProcessor(size={"shortest_edge": min(recipe.frame_size)})
+    return (
+        AutoModelForReferringVideoSegmentation.from_config(config),
+        RvosProcessor(video_processor=video_processor, tokenizer=tokenizer),
+    )
+
+
+def parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """One group for each learning rate, with and without weight decay. A rate of 0 freezes the group."""
+    groups = {}
+    for name, parameter in model.named_parameters():
+        part = next((part for part in ("backbone", "text_encoder") if f".{part}." in f".{name}"), None)
+        rate = getattr(recipe, f"{part}_learning_rate" if part else "learning_rate")
+        if rate == 0:
+            parameter.requires_grad_(False)
+        if not parameter.requires_grad:
+            continue
+        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
+        group = groups.setdefault((rate, decay), {"params": [], "rate": rate, "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
+    """Linear warm-up, then half a cosine from 1 down to `final`, with `progress` in [0, 1]."""
+    if progress < warmup:
+        return progress / warmup
+    cosine = (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
+    return final + (1 - final) * cosine
+
+
+class Clock:
+    """Steps and seconds of a run, together with the runs it continues; what checkpoints keep beside the weights."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator, self.step, self.elapsed = accelerator, 0, 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        self.started = time.monotonic() - self.elapsed
+
+    def tick(self) -> None:
+        """Read the time. Processes must agree on it, since rates, evaluation and the end depend on it."""
+        self.elapsed = time.monotonic() - self.started
+        if self.accelerator.num_processes > 1:
+            self.elapsed = broadcast_object_list([self.elapsed])[0]
+
+    def progress(self, recipe: Recipe) -> float:
+        by_steps = self.step / recipe.max_train_steps if recipe.max_train_steps else 0.0
+        by_time = self.elapsed / 60 / recipe.max_train_minutes if recipe.max_train_minutes else 0.0
+        return max(by_steps, by_time)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "elapsed": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.restart()
+
+
+def checkpoint_folders(output_dir: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted((output_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+
+
+def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int) -> None:
+    """Write beside and rename, so that a run killed at any moment leaves only complete checkpoints. Two are kept."""
+    folder = output_dir / "checkpoints" / f"step_{step}"
+    unfinished = folder.with_name(f"unfinished_{folder.name}")
+    if accelerator.is_main_process:
+        for leftover in folder.parent.glob("unfinished_*"):
+            shutil.rmtree(leftover)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(unfinished))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+        for old in checkpoint_folders(output_dir)[:-2]:
+            shutil.rmtree(old)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.with_suffix(".unfinished").write_text(json.dumps(content, indent=2) + "\n")
+    path.with_suffix(".unfinished").rename(path)
+
+
+def main() -> None:
+    recipe, resume = parse_arguments()
+    accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
+    output_dir = Path(recipe.output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    set_seed(recipe.seed)
+
+    model, processor = build_model_and_processor(recipe)
+    optimizer = torch.optim.AdamW(parameter_groups(model, recipe), betas=(0.9, recipe.adam_beta2))
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
+
+    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
+        # A young average forgets faster, or it would keep the random start.
+        decay = min(recipe.ema_decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    ema = AveragedModel(model, device=accelerator.device, multi_avg_fn=average) if recipe.ema_decay else None
+    model, optimizer = accelerator.prepare(model, optimizer)
+    clock = Clock(accelerator)
+    accelerator.register_for_checkpointing(clock, *([ema] if ema else []))
+
+    if resume == "latest":
+        resume = next(iter(checkpoint_folders(output_dir)[::-1]), None)
+        accelerator.print(f"resuming from {resume}" if resume else "no checkpoint yet, starting anew")
+    if resume:
+        accelerator.load_state(str(resume))
+
+    dataset = MovingShapesClips(
+        "train",
+        num_videos=recipe.num_videos,
+        clip_length=recipe.clip_length,
+        strides=recipe.strides,
+        size=recipe.frame_size,
+        flip_probability=recipe.flip_probability,
+        seed=recipe.seed,
+    )
+    sampler = EpochBatchSampler(
+        recipe.num_videos,
+        recipe.batch_size,
+        recipe.seed,
+        start=clock.step * recipe.gradient_accumulation_steps,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=recipe.num_workers,
+        collate_fn=ClipCollator(processor.tokenizer),
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+    def trained_model() -> torch.nn.Module:
+        return ema.module if ema else accelerator.unwrap_model(model)
+
+    def evaluate(candidate: torch.nn.Module) -> dict[str, Any]:
+        """Score on the val split; each process takes its share of the videos."""
+        indices = range(accelerator.process_index, recipe.evaluation_videos, accelerator.num_processes)
+        return summarize_moving_shapes(gather_object(score_moving_shapes(candidate, processor, "val", indices)))
+
+    def log(values: dict[str, Any]) -> None:
+        if accelerator.is_main_process:
+            with open(output_dir / "log.jsonl", "a") as file:
+                file.write(json.dumps({"step": clock.step, "minutes": clock.elapsed / 60} | values) + "\n")
+
+    model.train()
+    batches = iter(loader)
+    clock.restart()
+    last_checkpoint = last_evaluation = clock.elapsed
+    running, window_start, num_clips = {}, time.monotonic(), 0
+    while clock.progress(recipe) < 1:
+        rate = learning_rate_factor(clock.progress(recipe), recipe.warmup, recipe.final_learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = group["rate"] * rate
+        for micro_step in range(recipe.gradient_accumulation_steps):
+            batch = next(batches)
+            video_ids = batch.pop("video_id")
+            # Dropout depends on the step alone, so a resumed run repeats it.
+            number = clock.step * recipe.gradient_accumulation_steps + micro_step
+            torch.manual_seed(hash((recipe.seed, number, accelerator.process_index)))
+            batch = move(batch, accelerator.device)
+            with accelerator.accumulate(model):
+                outputs = model(**batch)
+                if not torch.isfinite(outputs.loss):
+                    raise FloatingPointError(
+                        f"the loss is {outputs.loss.item()} at step {clock.step} with the clips {', '.join(video_ids)}; "
+                        "lower the learning rate or max_grad_norm and resume from the last checkpoint"
+                    )
+                accelerator.backward(outputs.loss)
+                if accelerator.sync_gradients:
+                    running["grad_norm"] = running.get("grad_norm", 0) + accelerator.clip_grad_norm_(
+                        model.parameters(), recipe.max_grad_norm
+                    )
+                optimizer.step()
+                optimizer.zero_grad()
+            for name, value in {"loss": outputs.loss, **outputs.loss_dict}.items():
+                running[name] = running.get(name, 0) + value.detach() / recipe.gradient_accumulation_steps
+            num_clips += len(video_ids) * accelerator.num_processes
+        if ema:
+            ema.update_parameters(accelerator.unwrap_model(model))
+        clock.step += 1
+        clock.tick()
+
+        if clock.step % recipe.logging_steps == 0:
+            names = sorted(running)
+            values = accelerator.reduce(torch.stack([torch.as_tensor(running[name]) for name in names]), "mean")
+            means = dict(zip(names, (values / recipe.logging_steps).tolist(), strict=True))
+            clips_per_second = num_clips / (time.monotonic() - window_start)
+            learning_rate = recipe.learning_rate * rate
+            log(means | {"learning_rate": learning_rate, "clips_per_second": clips_per_second})
+            terms = " ".join(
+                f"{name[5:]} {means[name]:.4f}" for name in names if name.startswith("loss_") and name[-1:] > "9"
+            )
+            accelerator.print(
+                f"step {clock.step}  {clock.elapsed / 60:.1f} min  loss {means['loss']:.3f} ({terms})  "
+                f"grad {means['grad_norm']:.2f}  lr {learning_rate:.2e}  {clips_per_second:.2f} clips/s",
+                flush=True,
+            )
+            running, window_start, num_clips = {}, time.monotonic(), 0
+
+        if is_due(clock.elapsed - last_evaluation, recipe.evaluation_minutes):
+            summary = evaluate(trained_model())
+            log({"evaluation": summary})
+            accelerator.print(moving_shapes_table(summary), flush=True)
+            clock.tick()
+            last_evaluation = clock.elapsed
+        by_steps = recipe.checkpointing_steps and clock.step % recipe.checkpointing_steps == 0
+        if by_steps or is_due(clock.elapsed - last_checkpoint, recipe.checkpointing_minutes):
+            save_checkpoint(accelerator, output_dir, clock.step)
+            last_checkpoint = clock.elapsed
+
+    save_checkpoint(accelerator, output_dir, clock.step)
+    final = output_dir / "final"
+    if accelerator.is_main_process:
+        # Only the numbers on disk are rounded: the configuration keeps float32, so the model loads and runs in that.
+        weights = {
+            name: value.to(getattr(torch, recipe.save_dtype)) if value.is_floating_point() else value
+            for name, value in trained_model().state_dict().items()
+        }
+        unfinished = output_dir / "unfinished_final"
+        trained_model().save_pretrained(unfinished, state_dict=weights)
+        processor.save_pretrained(unfinished)
+        shutil.rmtree(final, ignore_errors=True)
+        unfinished.rename(final)
+    accelerator.wait_for_everyone()
+
+    # What counts is the model that others will load.
+    saved = AutoModelForReferringVideoSegmentation.from_pretrained(final).to(accelerator.device)
+    summary = evaluate(saved)
+    accelerator.print(moving_shapes_table(summary))
+    if accelerator.is_main_process:
+        results = {
+            "steps": clock.step,
+            "minutes": clock.elapsed / 60,
+            "num_parameters": num_parameters,
+            "val": summary,
+        }
+        write_json(output_dir / "all_results.json", results | {"recipe": asdict(recipe)})
+    accelerator.end_training()
+
+
+def is_due(seconds: float, every_minutes: float | None) -> bool:
+    return every_minutes is not None and seconds >= 60 * every_minutes
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """The same nest of dicts and lists with its tensors on the device."""
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: move(entry, device) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [move(entry, device) for entry in value]
+    return value
+
+
+if __name__ == "__main__":
+    main()

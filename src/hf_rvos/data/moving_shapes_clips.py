@@ -1,0 +1,94 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Training clips of Moving Shapes, rendered while the model trains."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
+from hf_rvos.data.sampling import sample_clip, sample_generator
+from hf_rvos.data.transforms import boxes_from_masks, mirror_expression, resize_clip
+
+
+class MovingShapesClips(Dataset):
+    """One sample is a clip of one video with all expressions whose single target is visible in it.
+
+    Samples are asked for by `(epoch, index)`, and everything random about them follows from the seed and these two.
+
+    Args:
+        split: "train", "val" or "test".
+        num_videos: Videos of the split to use, from the first.
+        clip_length: Frames of a clip.
+        strides: Distances between the frames of a clip to choose from.
+        size: `(height, width)` of the frames given to the model; None keeps the size of the video.
+        flip_probability: How often a clip is mirrored, along with its expressions.
+        seed: Seed of all draws.
+        config: Configuration of the generator.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        num_videos: int = 8000,
+        clip_length: int = 8,
+        strides: tuple[int, ...] = (1, 2),
+        size: tuple[int, int] | None = None,
+        flip_probability: float = 0.5,
+        seed: int = 0,
+        config: MovingShapesConfig | None = None,
+    ):
+        self.split, self.num_videos, self.clip_length, self.strides = split, num_videos, clip_length, strides
+        self.size, self.flip_probability, self.seed = size, flip_probability, seed
+        self.config = config or MovingShapesConfig()
+
+    def __len__(self) -> int:
+        return self.num_videos
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        generator = sample_generator(self.seed, epoch, index)
+        # A clip that shows none of the targets teaches nothing, so another video takes its place.
+        while (sample := self._sample(index, generator)) is None:
+            index = int(generator.integers(self.num_videos))
+        return sample
+
+    def _sample(self, index, generator) -> dict[str, Any] | None:
+        video = generate_video(self.split, index, self.config)
+        rows = [row for row in video.rows if len(row["object_ids"]) == 1]
+        chosen = sample_clip(len(video.frames), self.clip_length, generator, self.strides)
+        frames = torch.from_numpy(video.frames[chosen]).permute(0, 3, 1, 2)
+        object_map = torch.from_numpy(video.object_map[chosen])
+        targets = torch.tensor([row["object_ids"][0] + 1 for row in rows], dtype=object_map.dtype)
+        masks = object_map == targets.view(-1, 1, 1, 1)  # (E, T, H, W)
+        expressions = [row["expression"] for row in rows]
+
+        if generator.random() < self.flip_probability:
+            frames, masks = frames.flip(-1), masks.flip(-1)
+            expressions = [mirror_expression(expression) for expression in expressions]
+        if self.size is not None:
+            frames, masks = resize_clip(frames, masks, self.size)
+        boxes, valid_frames = boxes_from_masks(masks)
+        visible = valid_frames.any(-1)
+        if not visible.any():
+            return None
+        return {
+            "frames": frames,
+            "expressions": [expression for expression, seen in zip(expressions, visible, strict=True) if seen],
+            "masks": masks[visible],
+            "boxes": boxes[visible],
+            "valid_frames": valid_frames[visible],
+            "video_id": f"{self.split}/{index}",
+        }
