@@ -1,0 +1,21 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""From videos and expressions to tensors, and from model outputs to masks."""
+
+from hf_rvos.processing.processing_rvos import RvosProcessor
+from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor, resized_size
+from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+
+
+__all__ = ["RvosProcessor", "RvosVideoProcessor", "build_word_tokenizer", "resized_size"]

@@ -1,0 +1,502 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Video processor of the referring models: frames in, padded clips out; model outputs in, masks out."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import BatchFeature
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, PILImageResampling, SizeDict
+from transformers.processing_utils import Unpack, VideosKwargs
+from transformers.utils import logging
+from transformers.video_processing_utils import BaseVideoProcessor
+from transformers.video_utils import VideoMetadata, make_batched_videos
+
+from hf_rvos.ops.boxes import cxcywh_to_xyxy, denormalize_boxes
+
+
+if TYPE_CHECKING:
+    from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
+
+logger = logging.get_logger(__name__)
+
+_MASK_STRIDE = 4
+# Masks are enlarged this many frames at a time, so that a long clip in full HD needs no tens of gigabytes of logits.
+_FRAMES_AT_ONCE = 16
+
+
+class RvosVideoProcessorKwargs(VideosKwargs, total=False):
+    """
+    pad_to_multiple_of (`int`, *optional*):
+        Height and width of a batch are rounded up to a multiple of this number of pixels.
+    """
+
+    pad_to_multiple_of: int | None
+
+
+def resized_size(height: int, width: int, shortest_edge: int, longest_edge: int | None = None) -> tuple[int, int]:
+    """Size of a frame after the resize that the released models were trained and evaluated with.
+
+    Args:
+        height: Height of the frame in pixels.
+        width: Width of the frame in pixels.
+        shortest_edge: Wanted length of the shorter side in pixels.
+        longest_edge: Most pixels of the longer side; the shorter side gives way. None for no limit, as in the
+            published evaluation on Ref-YouTube-VOS and Ref-DAVIS17.
+
+    Returns:
+        `(height, width)`; the longer side is rounded down.
+    """
+    short, long = sorted((height, width))
+    if longest_edge is not None and long / short * shortest_edge > longest_edge:
+        shortest_edge = max(1, round(longest_edge * short / long))
+    other_edge = int(shortest_edge * long / short)
+    return (shortest_edge, other_edge) if height <= width else (other_edge, shortest_edge)
+
+
+class RvosVideoProcessor(BaseVideoProcessor):
+    """Prepares videos for the referring models and turns what the models return into masks.
+
+    Frames are resized, scaled to [0, 1], normalised with the ImageNet mean and deviation, and padded with zeros at the
+    right and bottom (and with empty frames at the end) to the largest clip of the batch. A video is a path, a URL, a
+    folder of frames, a list of PIL images or arrays, or an array or tensor of frames with values from 0 to 255.
+
+    Args:
+        size (`dict[str, int]`, *optional*, defaults to `{"shortest_edge": 360, "longest_edge": 640}`):
+            Size of the frames. Without `"longest_edge"` the longer side has no limit, as in the published evaluation
+            on Ref-YouTube-VOS and Ref-DAVIS17; `{"height": ..., "width": ...}` ignores the aspect ratio.
+        pad_to_multiple_of (`int`, *optional*, defaults to 1):
+            Height and width of a batch are rounded up to a multiple of this number of pixels: 1 for the published
+            video evaluation, 32 for training and for A2D-Sentences, JHMDB-Sentences and RefCOCO.
+        kwargs:
+            All other options of a transformers video processor, such as `do_resize`, `image_mean` or `num_frames`.
+    """
+
+    valid_kwargs = RvosVideoProcessorKwargs
+    model_input_names = ["pixel_values_videos", "pixel_mask"]
+
+    size = {"shortest_edge": 360, "longest_edge": 640}
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    default_to_square = False
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_convert_rgb = True
+    do_pad = True
+    do_sample_frames = False
+    pad_to_multiple_of = 1
+
+    def preprocess(self, videos: Any, **kwargs: Unpack[RvosVideoProcessorKwargs]) -> BatchFeature:
+        """Turn one video or a list of videos into the tensors of a model.
+
+        Args:
+            videos (`str`, `Path`, `list`, `np.ndarray` or `torch.Tensor`):
+                A path, a URL, a folder of frames, a list of frames, an array `(num_frames, height, width, 3)` or
+                `(num_frames, 3, height, width)`, or a list of these.
+            kwargs:
+                Options of the processor that change for this call only, and `return_tensors`.
+
+        Returns:
+            `BatchFeature`: `pixel_values_videos` `(batch_size, num_frames, 3, height, width)` float32 and `pixel_mask`
+            `(batch_size, num_frames, height, width)` boolean, True at real pixels.
+
+        Raises:
+            ValueError: if a video is empty or unreadable, holds a value that is not finite, or mixes frame sizes.
+        """
+        return super().preprocess(_list_videos(videos), **kwargs)
+
+    def fetch_videos(
+        self, video_url_or_urls: str | list, sample_indices_fn: Callable | None = None
+    ) -> tuple[Any, Any]:
+        """Decode a path, URL or folder of frames with the decoder of this library.
+
+        Args:
+            video_url_or_urls: One source or a list of them.
+            sample_indices_fn: Takes a `VideoMetadata`, returns the indices of the frames to keep. None keeps all.
+
+        Returns:
+            `(frames, metadata)`, frames a uint8 array `(num_frames, height, width, 3)`; two lists for a list.
+        """
+        if isinstance(video_url_or_urls, list):
+            decoded = [self.fetch_videos(source, sample_indices_fn) for source in video_url_or_urls]
+            return [frames for frames, _ in decoded], [metadata for _, metadata in decoded]
+
+        from hf_rvos.utils.video_io import open_video
+
+        reader = open_video(video_url_or_urls)
+        metadata = VideoMetadata(
+            total_num_frames=reader.num_frames, fps=reader.fps, height=reader.height, width=reader.width
+        )
+        frames = (frame for frame, _ in reader)
+        if sample_indices_fn is None or metadata.total_num_frames is None:
+            frames = dict(enumerate(frames))
+            metadata.total_num_frames = len(frames)
+        indices = range(metadata.total_num_frames)
+        if sample_indices_fn is not None:
+            indices = sample_indices_fn(metadata=metadata)
+        if not isinstance(frames, dict):
+            wanted = set(map(int, indices))
+            frames = {index: frame for index, frame in enumerate(frames) if index in wanted}
+        # A container may announce more frames than it holds.
+        metadata.frames_indices = [int(index) for index in indices if int(index) in frames]
+        if metadata.total_num_frames:
+            metadata.duration = metadata.total_num_frames / metadata.fps if metadata.fps else None
+        if not metadata.frames_indices:
+            raise ValueError(f"videos: {video_url_or_urls} has no frame that can be read; pass a video with frames.")
+        return np.stack([frames[index] for index in metadata.frames_indices]), metadata
+
+    def resize(
+        self,
+        image: torch.Tensor,
+        size: SizeDict,
+        resample: PILImageResampling | int | None = None,
+        antialias: bool = True,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Resize frames as the released models expect: the size of [`resized_size`], the filter of PIL.
+
+        Args:
+            image: `(..., 3, height, width)`.
+            size: `shortest_edge` and perhaps `longest_edge`, or `height` and `width`.
+            resample: Filter; None for bilinear.
+            antialias: Whether the filter widens when frames shrink; PIL always does.
+            kwargs: Passed on to transformers.
+
+        Returns:
+            Same leading dimensions and dtype as `image`.
+        """
+        if size.shortest_edge:
+            height, width = resized_size(*image.shape[-2:], size.shortest_edge, size.longest_edge)
+            size = SizeDict(height=height, width=width)
+        if image.dtype != torch.uint8 or image.device.type != "cpu" or not (size.height and size.width):
+            return super().resize(image, size, resample=resample, antialias=antialias, **kwargs)
+        # torchvision rounds its 8-bit filter differently: for 480x854 to 360x640 one value in 800 is off by one.
+        resample = PILImageResampling.BILINEAR if resample is None else resample
+        resized = [
+            np.asarray(Image.fromarray(frame).resize((size.width, size.height), resample))
+            for frame in image.flatten(0, -4).permute(0, 2, 3, 1).numpy()
+        ]
+        return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).unflatten(0, image.shape[:-3])
+
+    def _preprocess(
+        self,
+        videos: list[torch.Tensor],
+        do_pad: bool,
+        pad_to_multiple_of: int,
+        do_rescale: bool,
+        return_tensors: str | None = None,
+        **kwargs,
+    ) -> BatchFeature:
+        for index, video in enumerate(videos):
+            if video.is_floating_point():
+                if not torch.isfinite(video).all():
+                    raise ValueError(f"videos: video {index} holds NaN or infinite pixels; pass finite pixel values.")
+                if do_rescale and video.max() <= 1:
+                    logger.warning_once(
+                        "A video of floats has no value above 1. Values from 0 to 255 are expected; "
+                        "pass do_rescale=False for frames that are scaled to [0, 1] already."
+                    )
+        clips = super()._preprocess(videos, do_rescale=do_rescale, **kwargs)["pixel_values_videos"]
+
+        num_frames, height, width = (max(clip.shape[axis] for clip in clips) for axis in (0, 2, 3))
+        if do_pad:
+            multiple = pad_to_multiple_of or 1
+            height, width = math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple
+        elif len({clip.shape for clip in clips}) > 1:
+            raise ValueError(
+                f"videos have different shapes after resizing: {[tuple(clip.shape) for clip in clips]}. "
+                "Pass do_pad=True to pad them to one shape, or process them one by one."
+            )
+        pixel_values_videos, pixel_mask = [], []
+        for clip in clips:
+            padding = (0, width - clip.shape[3], 0, height - clip.shape[2])
+            extra_frames = num_frames - len(clip)
+            pixel_values_videos.append(F.pad(clip, (*padding, 0, 0, 0, extra_frames)) if do_pad else clip)
+            real = torch.ones((len(clip), *clip.shape[2:]), dtype=torch.bool, device=clip.device)
+            pixel_mask.append(F.pad(real, (*padding, 0, extra_frames)))
+        return BatchFeature(
+            {"pixel_values_videos": torch.stack(pixel_values_videos), "pixel_mask": torch.stack(pixel_mask)},
+            tensor_type=return_tensors,
+        )
+
+    @staticmethod
+    def unpadded_sizes(pixel_mask: torch.Tensor) -> list[tuple[int, int, int]]:
+        """Number of frames, height and width that each clip of a batch had before padding.
+
+        Args:
+            pixel_mask (`torch.Tensor`):
+                `(batch_size, num_frames, height, width)`, True at real pixels.
+
+        Returns:
+            `list[tuple[int, int, int]]`: `(num_frames, height, width)` of each clip.
+        """
+        axes = ((2, 3), (1, 3), (1, 2))
+        counts = [pixel_mask.bool().any(axis[1]).any(axis[0]).sum(-1).tolist() for axis in axes]
+        return list(zip(*counts))
+
+    @torch.no_grad()
+    def post_process_referring_video_segmentation(
+        self,
+        outputs: "ReferringVideoSegmentationOutput",
+        threshold: float = 0.5,
+        target_sizes: list[tuple[int, int]] | None = None,
+        input_sizes: list[tuple[int, int]] | None = None,
+        num_frames: list[int] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Turn mask logits into one binary mask track for each expression, as published for Ref-YouTube-VOS.
+
+        The query with the highest score, averaged over the clip, is taken; its logits are resized bilinearly from
+        their grid to the target size and cut at `threshold`.
+
+        Args:
+            outputs ([`ReferringVideoSegmentationOutput`]):
+                Raw outputs of the model, with the masks of all queries or of the best.
+            threshold (`float`, *optional*, defaults to 0.5):
+                Probability above which a pixel belongs to the object.
+            target_sizes (`list[tuple[int, int]]`, *optional*):
+                `(height, width)` of each expression's video before resizing, in pixels. If None, masks keep the grid
+                of the model, whose stride is 4.
+            input_sizes (`list[tuple[int, int]]`, *optional*):
+                `(height, width)` of each expression's clip after resizing and before padding, in pixels. Needed when
+                the batch was padded. If None, the whole grid is taken.
+            num_frames (`list[int]`, *optional*):
+                Number of real frames of each expression's clip. If None, all are real.
+
+        Returns:
+            `list[dict]`: one for each expression, with `"masks"` (boolean, `(num_frames, height, width)`), `"score"`
+            (`float`), `"frame_scores"` (`(num_frames,)`, probabilities), `"boxes"` (`(num_frames, 4)`, xyxy in pixels
+            of the masks) and `"query_index"` (`int`).
+
+        Raises:
+            ValueError: if `threshold` is not in [0, 1] or a list does not have one entry for each expression.
+
+        Example:
+            >>> tracks = processor.post_process_referring_video_segmentation(outputs, target_sizes=[(480, 854)])
+            >>> tracks[0]["masks"].shape
+            torch.Size([36, 480, 854])
+        """
+        cut = _threshold_logit(threshold)
+        target_sizes = _one_for_each("target_sizes", target_sizes, outputs)
+        input_sizes = _one_for_each("input_sizes", input_sizes, outputs)
+        num_frames = _one_for_each("num_frames", num_frames, outputs)
+        tracks = []
+        for index, target_size in enumerate(target_sizes):
+            track = _best_track(outputs, index, input_sizes[index], num_frames[index])
+            height, width = target_size or track["mask_logits"].shape[-2:]
+            masks = [part > cut for part in _enlarge(track.pop("mask_logits"), (height, width))]
+            track["boxes"] = denormalize_boxes(cxcywh_to_xyxy(track["boxes"]), (height, width))
+            tracks.append({"masks": torch.cat(masks), **track})
+        return tracks
+
+    @torch.no_grad()
+    def post_process_davis(
+        self,
+        outputs: "ReferringVideoSegmentationOutput",
+        target_size: tuple[int, int],
+        input_size: tuple[int, int] | None = None,
+        object_groups: list[list[int]] | None = None,
+    ) -> list[torch.Tensor]:
+        """Merge the tracks of a video's objects into label maps, as published for Ref-DAVIS17.
+
+        A pixel takes the object with the highest probability, if that is at least 0.5, and the background otherwise.
+        The query of each expression is chosen for this clip alone.
+
+        Args:
+            outputs ([`ReferringVideoSegmentationOutput`]):
+                Raw outputs of the model for expressions of one video.
+            target_size (`tuple[int, int]`):
+                `(height, width)` of the video before resizing, in pixels.
+            input_size (`tuple[int, int]`, *optional*):
+                `(height, width)` of the clip after resizing and before padding, in pixels. If None, it is not padded.
+            object_groups (`list[list[int]]`, *optional*):
+                For each label map the expressions of its objects, in the order of their labels. If None, all
+                expressions in one map.
+
+        Returns:
+            `list[torch.Tensor]`: one label map for each group, uint8 `(num_frames, height, width)`; 0 is background,
+            i + 1 the object of the group's expression i.
+        """
+        groups = object_groups if object_groups is not None else [list(range(len(outputs.logits)))]
+        tracks = {index: _best_track(outputs, index, input_size) for group in groups for index in group}
+        label_maps = []
+        for group in groups:
+            enlarged = [_enlarge(tracks[index]["mask_logits"], target_size) for index in group]
+            parts = []
+            for logits_of_objects in zip(*enlarged):
+                best = torch.full_like(logits_of_objects[0], 0.1)
+                labels = torch.zeros_like(best, dtype=torch.uint8)
+                for label, logits in enumerate(logits_of_objects, start=1):
+                    scores = logits.sigmoid()
+                    better = (scores >= 0.5) & (scores > best)
+                    labels[better], best = label, torch.where(better, scores, best)
+                parts.append(labels)
+            label_maps.append(torch.cat(parts))
+        return label_maps
+
+    @torch.no_grad()
+    def post_process_instance_segmentation(
+        self,
+        outputs: "ReferringVideoSegmentationOutput",
+        target_sizes: list[tuple[int, int]],
+        input_sizes: list[tuple[int, int]] | None = None,
+        threshold: float = 0.5,
+    ) -> list[dict[str, torch.Tensor]]:
+        """Turn the queries of a single frame into detections, as published for A2D, JHMDB and RefCOCO.
+
+        All queries are kept. Logits are resized bilinearly to the padded frame, cut at `threshold`, cropped to the
+        frame and resized to the target size by nearest neighbour.
+
+        Args:
+            outputs ([`ReferringVideoSegmentationOutput`]):
+                Raw outputs of the model for one frame, with the masks of all queries.
+            target_sizes (`list[tuple[int, int]]`):
+                `(height, width)` of each expression's frame before resizing, in pixels.
+            input_sizes (`list[tuple[int, int]]`, *optional*):
+                `(height, width)` of each expression's frame after resizing and before padding, in pixels. If None,
+                the frames are not padded.
+            threshold (`float`, *optional*, defaults to 0.5):
+                Probability above which a pixel belongs to the object.
+
+        Returns:
+            `list[dict]`: one for each expression, best detection first, with `"scores"` `(num_queries,)`,
+            `"class_labels"` `(num_queries,)`, `"query_indices"` `(num_queries,)`, `"boxes"` `(num_queries, 4)` xyxy in
+            pixels of the target size, and `"masks"` (boolean, `(num_queries, height, width)`).
+
+        Raises:
+            ValueError: if `outputs` has more than one frame or not the masks of all queries, `threshold` is not in
+                [0, 1], or a list does not have one entry for each expression.
+        """
+        cut = _threshold_logit(threshold)
+        target_sizes = _one_for_each("target_sizes", target_sizes, outputs)
+        input_sizes = _one_for_each("input_sizes", input_sizes, outputs)
+        num_queries, num_frames, num_classes = outputs.logits.shape[1:]
+        if num_frames != 1 or outputs.pred_masks.shape[1] != num_queries:
+            raise ValueError(
+                f"outputs has {num_frames} frames and masks of {outputs.pred_masks.shape[1]} out of {num_queries} "
+                'queries; detections need one frame (pass annotated_frames) and all queries (queries="all").'
+            )
+        detections = []
+        for index, target_size in enumerate(target_sizes):
+            scores, order = outputs.logits[index, :, 0].float().sigmoid().flatten().topk(num_queries)
+            queries = order // num_classes
+            logits = outputs.pred_masks[index, queries].float()  # (Q, 1, h, w)
+            grid_height, grid_width = logits.shape[-2:]
+            size = (grid_height * _MASK_STRIDE, grid_width * _MASK_STRIDE)
+            masks = F.interpolate(logits, size=size, mode="bilinear", align_corners=False) > cut
+            height, width = input_sizes[index] or size
+            masks = F.interpolate(masks[..., :height, :width].float(), size=tuple(target_size), mode="nearest")
+            boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, queries, 0].float())
+            detections.append(
+                {
+                    "scores": scores,
+                    "class_labels": order % num_classes,
+                    "query_indices": queries,
+                    "boxes": denormalize_boxes(boxes, target_size),
+                    "masks": masks[:, 0].bool(),
+                }
+            )
+        return detections
+
+
+def _list_videos(videos: Any) -> list:
+    """Sort out whether one video or several came, and make each of them a path or an array of frames."""
+    if isinstance(videos, (str, Path)):
+        return [str(videos)]
+    if isinstance(videos, (list, tuple)):
+        if not len(videos):
+            raise ValueError("videos is empty; pass at least one video with at least one frame.")
+        if all(isinstance(item, Image.Image) or getattr(item, "ndim", None) == 3 for item in videos):
+            return [_stack_frames(videos)]
+        listed = [video for item in videos for video in _list_videos(item)]
+        if len({isinstance(video, str) for video in listed}) > 1:
+            raise ValueError("videos mixes paths and arrays; pass one kind in a batch.")
+        return listed
+    listed = make_batched_videos(videos)
+    for video in listed:
+        if not video.size if isinstance(video, np.ndarray) else not video.numel():
+            raise ValueError(f"videos has the shape {tuple(video.shape)}, a video without frames; pass at least one.")
+    return listed
+
+
+def _stack_frames(frames: list) -> np.ndarray | torch.Tensor:
+    if isinstance(frames[0], Image.Image):
+        frames = [np.array(frame.convert("RGB")) for frame in frames]
+    shapes = {tuple(frame.shape) for frame in frames}
+    if len(shapes) > 1:
+        raise ValueError(f"videos: the frames of a video have different sizes {sorted(shapes)}; resize them to one.")
+    return torch.stack(list(frames)) if isinstance(frames[0], torch.Tensor) else np.stack(frames)
+
+
+def _threshold_logit(threshold: float) -> float:
+    """The logit whose probability is `threshold`, so that masks can be cut without a sigmoid."""
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
+    if threshold in (0, 1):
+        return math.inf if threshold else -math.inf
+    return math.log(threshold / (1 - threshold))
+
+
+def _one_for_each(name: str, values: list | None, outputs: "ReferringVideoSegmentationOutput") -> list:
+    num_expressions = len(outputs.logits)
+    if values is None:
+        return [None] * num_expressions
+    if len(values) != num_expressions:
+        raise ValueError(
+            f"{name} has {len(values)} entries for {num_expressions} expressions; pass one for each expression."
+        )
+    return list(values)
+
+
+def _best_track(
+    outputs: "ReferringVideoSegmentationOutput",
+    index: int,
+    input_size: tuple[int, int] | None,
+    num_frames: int | None = None,
+) -> dict[str, Any]:
+    """What the best query says of expression `index`: its scores, boxes (cxcywh in [0, 1]) and cropped mask logits."""
+    scores = outputs.logits[index, :, :num_frames].float().sigmoid()  # (Q, T, K)
+    clip_scores = scores.mean(1)
+    if outputs.query_index is not None:
+        query = int(outputs.query_index[index])
+    else:
+        query = int(clip_scores.max(-1).values.argmax())
+    score, class_label = clip_scores[query].max(-1)
+    mask_logits = outputs.pred_masks[index, query if outputs.pred_masks.shape[1] > 1 else 0, :num_frames].float()
+    if input_size is not None:
+        height, width = (math.ceil(edge / _MASK_STRIDE) for edge in input_size)
+        mask_logits = mask_logits[:, :height, :width]
+    return {
+        "score": float(score),
+        "frame_scores": scores[query, :, class_label],
+        "query_index": query,
+        "boxes": outputs.pred_boxes[index, query, :num_frames].float(),
+        "mask_logits": mask_logits,
+    }
+
+
+def _enlarge(mask_logits: torch.Tensor, size: tuple[int, int]):
+    """Yield `mask_logits` `(num_frames, h, w)` at another size, some frames at a time."""
+    for part in mask_logits.split(_FRAMES_AT_ONCE):
+        yield F.interpolate(part[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+
+
+__all__ = ["RvosVideoProcessor"]
