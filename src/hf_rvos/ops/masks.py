@@ -1,0 +1,56 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Masks as tensors: their overlap, and the way from the model's grid to the frame."""
+
+import torch
+import torch.nn.functional as F
+
+
+def mask_iou(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of binary masks, one value for each frame.
+
+    Two empty masks agree, so their IoU is 1 (the convention of the DAVIS benchmark).
+
+    Args:
+        predicted: `(..., height, width)` boolean.
+        target: same shape as `predicted`.
+
+    Returns:
+        `(...)` float32 in [0, 1].
+    """
+    intersection = (predicted & target).flatten(-2).sum(-1)
+    union = (predicted | target).flatten(-2).sum(-1)
+    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)
+
+
+def resize_mask_logits(mask_logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize mask logits bilinearly (`align_corners=False`, no antialiasing), as the published results were made.
+
+    Args:
+        mask_logits: `(..., height, width)` floating point.
+        size: `(height, width)` of the result.
+
+    Returns:
+        `(..., *size)` of the same dtype.
+    """
+    frames = mask_logits.reshape(-1, 1, *mask_logits.shape[-2:])
+    resized = F.interpolate(frames, size=tuple(size), mode="bilinear", align_corners=False)
+    return resized.reshape(*mask_logits.shape[:-2], *size)
+
+
+def resize_masks(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize boolean masks `(..., height, width)` to `(..., *size)`, each pixel taking that of the nearest."""
+    frames = masks.reshape(-1, 1, *masks.shape[-2:]).to(torch.uint8)
+    resized = F.interpolate(frames, size=tuple(size), mode="nearest")
+    return resized.reshape(*masks.shape[:-2], *size).bool()
