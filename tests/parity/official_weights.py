@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+
 STANDARD_DEVIATIONS = {"embedding": 0.5, "bias": 0.1, "mean": 0.1, "offset": 1.5, "free": 0.5}
 
 

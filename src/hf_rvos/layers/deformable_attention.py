@@ -1,0 +1,161 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Multi-scale deformable attention (Deformable DETR, equation 2)."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.integrations import use_kernel_forward_from_hub
+
+
+# The CUDA kernel wants the flattened batch to be a multiple of min(batch, step); a step above any batch is always one.
+IM2COL_STEP = 1 << 20
+
+
+class SpatialLayout(NamedTuple):
+    """Sizes of the feature levels on a device.
+
+    `shapes` and `starts` are what the CUDA kernel reads: `(num_levels, 2)` heights and widths and `(num_levels,)`
+    offsets of the levels in the token sequence, int64. `extents` is `(num_levels, 2)` float32, width first.
+    """
+
+    shapes: torch.Tensor
+    starts: torch.Tensor
+    extents: torch.Tensor
+
+
+@lru_cache(maxsize=64)
+def spatial_layout(shapes: tuple[tuple[int, int], ...], device: torch.device) -> SpatialLayout:
+    """Tensors of a list of `(height, width)`, kept so that no clip waits for a copy to the device."""
+    with torch.inference_mode(False):
+        sizes = torch.tensor(shapes, dtype=torch.int64)
+        starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
+        return SpatialLayout(sizes.to(device), starts.to(device), sizes.flip(1).float().to(device))
+
+
+@use_kernel_forward_from_hub("MultiScaleDeformableAttention")
+class MultiScaleDeformableAttention(nn.Module):
+    """The sampling step, without parameters, under the name and with the arguments of the kernel on the hub."""
+
+    def forward(
+        self,
+        value: torch.Tensor,
+        value_spatial_shapes: torch.Tensor,
+        value_spatial_shapes_list: list[tuple[int, int]],
+        level_start_index: torch.Tensor,
+        sampling_locations: torch.Tensor,
+        attention_weights: torch.Tensor,
+        im2col_step: int,
+    ) -> torch.Tensor:
+        """
+        Args:
+            value: `(batch_size, num_tokens, num_heads, head_size)`, the levels one after the other.
+            value_spatial_shapes: `(num_levels, 2)` heights and widths; read by the CUDA kernel only.
+            value_spatial_shapes_list: the same as a list, so that no shape has to come back from the device.
+            level_start_index: `(num_levels,)`; read by the CUDA kernel only.
+            sampling_locations: `(batch_size, num_queries, num_heads, num_levels, num_points, 2)`, (x, y) in units of
+                the padded map.
+            attention_weights: `(batch_size, num_queries, num_heads, num_levels, num_points)`.
+            im2col_step: clips that the CUDA kernel takes at once.
+
+        Returns:
+            `(batch_size, num_queries, num_heads * head_size)` in the dtype of `value`.
+        """
+        batch_size, _, num_heads, head_size = value.shape
+        num_queries = sampling_locations.shape[1]
+        # Locations in half precision move samples by several pixels, so sampling and sum are done in float32.
+        grids = (2 * sampling_locations.float() - 1).transpose(1, 2).flatten(0, 1)  # (B*heads, Q, levels, points, 2)
+        weights = attention_weights.float().transpose(1, 2).flatten(0, 1)[:, None]  # (B*heads, 1, Q, levels, points)
+        lengths = [height * width for height, width in value_spatial_shapes_list]
+        output = 0
+        for level, tokens in enumerate(value.split(lengths, dim=1)):
+            # grid_sample reads strided half-precision input wrongly on CPU (torch 2.15), so make it contiguous.
+            maps = tokens.permute(0, 2, 3, 1).reshape(
+                batch_size * num_heads, head_size, *value_spatial_shapes_list[level]
+            )
+            samples = F.grid_sample(maps.float().contiguous(), grids[:, :, level], align_corners=False)
+            output = output + (samples * weights[:, :, :, level]).sum(-1)  # (B*heads, head_size, Q)
+        output = output.view(batch_size, num_heads * head_size, num_queries).transpose(1, 2)
+        return output.to(value.dtype).contiguous()
+
+
+class DeformableAttention(nn.Module):
+    """Attention of each query to a few learned places in every feature level.
+
+    Args:
+        hidden_size (`int`): Width of queries and values.
+        num_heads (`int`): Attention heads; must divide `hidden_size`.
+        num_levels (`int`): Feature levels.
+        num_points (`int`): Places per head and level.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, num_levels: int, num_points: int):
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ValueError(f"hidden_size ({hidden_size}) must be divisible by num_heads ({num_heads})")
+        self.num_heads, self.num_levels, self.num_points = num_heads, num_levels, num_points
+        self.sampling_offsets = nn.Linear(hidden_size, num_heads * num_levels * num_points * 2)
+        self.attention_weights = nn.Linear(hidden_size, num_heads * num_levels * num_points)
+        self.value_proj = nn.Linear(hidden_size, hidden_size)
+        self.output_proj = nn.Linear(hidden_size, hidden_size)
+        self.attn = MultiScaleDeformableAttention()
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        memory: torch.Tensor,
+        reference_points: torch.Tensor,
+        spatial_shapes: list[tuple[int, int]],
+        memory_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """
+        Args:
+            query: `(batch_size, num_queries, hidden_size)`, position code included.
+            memory: `(batch_size, num_tokens, hidden_size)`, the levels one after the other.
+            reference_points: `(batch_size, num_queries, num_levels, 2)` points (x, y) or `(..., 4)` boxes cxcywh, in
+                units of the padded map. `batch_size` and `num_levels` may be 1.
+            spatial_shapes: `(height, width)` of each level.
+            memory_mask: `(batch_size, num_tokens)`, True at real tokens, or None when all are.
+
+        Returns:
+            Same shape as `query`.
+        """
+        batch_size, num_queries, _ = query.shape
+        layout = spatial_layout(tuple(spatial_shapes), query.device)
+        value = self.value_proj(memory)
+        if memory_mask is not None:
+            value = value * memory_mask[..., None].to(value.dtype)
+        per_head = (batch_size, num_queries, self.num_heads, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).view(*per_head, 2)
+        weights = self.attention_weights(query).view(*per_head[:3], -1).softmax(-1).view(per_head)
+
+        centers = reference_points[:, :, None, :, None, :2].float()
+        if reference_points.shape[-1] == 2:
+            steps = offsets.float() / layout.extents[:, None]
+        else:
+            steps = offsets.float() / self.num_points * reference_points[:, :, None, :, None, 2:].float() * 0.5
+        attended = self.attn(
+            value.unflatten(-1, (self.num_heads, -1)),
+            layout.shapes,
+            spatial_shapes,
+            layout.starts,
+            centers + steps,
+            weights,
+            IM2COL_STEP,
+        )
+        return self.output_proj(attended)
