@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, TimmBackboneConfig
 
 from hf_rvos.models.video_swin.configuration_video_swin import VideoSwinConfig
 
+
 # embed_dim, depths, num_heads, drop_path_rate of the image models; the video models differ in the last for "b".
 _SWIN_SIZES = {
     "t": (96, (2, 2, 6, 2), (3, 6, 12, 24), 0.2),
@@ -107,8 +108,8 @@ def convert_backbone_state_dict(
             Configuration of our backbone.
 
     Returns:
-        `dict[str, torch.Tensor]`: the same tensors under the names of our backbone. Position indices and batch counters
-        are left out.
+        `dict[str, torch.Tensor]`: the same tensors under the names of our backbone. Position indices and batch
+        counters are left out.
     """
     converted = {}
     for name, tensor in state_dict.items():
@@ -126,10 +127,40 @@ def convert_backbone_state_dict(
     return converted
 
 
+def infer_backbone_config(state_dict: dict[str, torch.Tensor]) -> PreTrainedConfig:
+    """Read the kind and the sizes of a backbone off the tensors of a released checkpoint.
+
+    Args:
+        state_dict (`dict[str, torch.Tensor]`):
+            Tensors under their released names, without a common prefix.
+
+    Returns:
+        [`PreTrainedConfig`]: the configuration of our backbone.
+
+    Raises:
+        ValueError: if the tensors are those of no known backbone.
+    """
+    if "layer3.0.conv1.weight" in state_dict:
+        return backbone_config("resnet101" if "layer3.6.conv1.weight" in state_dict else "resnet50")
+    table = "layers.{}.blocks.0.attn.relative_position_bias_table"
+    if table.format(3) not in state_dict:
+        raise ValueError("The checkpoint has no tensors of a ResNet, Swin or Video Swin backbone.")
+    fields = {
+        "embed_dim": state_dict["patch_embed.norm.weight"].shape[0],
+        "depths": tuple(
+            len({name.split(".")[3] for name in state_dict if name.startswith(f"layers.{stage}.blocks.")})
+            for stage in range(4)
+        ),
+        "num_heads": tuple(state_dict[table.format(stage)].shape[1] for stage in range(4)),
+    }
+    return backbone_config("swin-t" if "norm0.weight" in state_dict else "video-swin-t", **fields)
+
+
 __all__ = [
     "BACKBONE_NAMES",
     "backbone_config",
     "convert_backbone_state_dict",
     "extract_frame_features",
     "freeze_stem",
+    "infer_backbone_config",
 ]

@@ -16,4 +16,5 @@
 from hf_rvos.models.video_swin.configuration_video_swin import VideoSwinConfig
 from hf_rvos.models.video_swin.modeling_video_swin import VideoSwinBackbone, VideoSwinPreTrainedModel
 
+
 __all__ = ["VideoSwinBackbone", "VideoSwinConfig", "VideoSwinPreTrainedModel"]

@@ -17,6 +17,7 @@ Maps are kept channels last and flattened, `(batch_size, num_positions, channels
 height * width`. Cutting them into windows, padding and shift included, is one gather, and so is the way back.
 """
 
+import functools
 import itertools
 import math
 from typing import NamedTuple
@@ -38,8 +39,8 @@ class WindowLayout(NamedTuple):
     """Where the positions of a batch of maps go when the maps are cut into windows.
 
     Attributes:
-        tokens: `(num_windows * batch_size * window_tokens,)` long, the row of the flattened maps that each window token
-            reads. Windows that need the same mask are neighbours. One past the last row means padding.
+        tokens: `(num_windows * batch_size * window_tokens,)` long, the row of the flattened maps that each window
+            token reads. Windows that need the same mask are neighbours. One past the last row means padding.
         slots: `(batch_size * num_positions,)` long, the inverse: the window token that each row went to.
         masks: one for each group of windows, `(window_tokens, window_tokens)` to add to the attention logits, or None.
         group_sizes: number of windows, times `batch_size`, of each group.
@@ -86,18 +87,17 @@ def window_layout(
         group = tokens[kind].reshape(-1, window_tokens)
         if not len(group):
             continue
-        segments = 0
-        for axis, (side, step) in enumerate(zip(window, shift)):
-            if kind[axis].start == -1:
-                shape = [1] * 3
-                shape[axis] = side
-                segments = segments + 2**axis * (torch.arange(side, device=device) >= side - step).long().view(shape)
-        if isinstance(segments, torch.Tensor):
-            segments = segments.expand(window).flatten()
-            masks.append((segments[:, None] != segments).float() * -100.0)
-        else:
-            masks.append(None)
         groups.append(group)
+        seamed = [axis for axis in range(3) if kind[axis].start == -1]
+        if not seamed:
+            masks.append(None)
+            continue
+        segments = torch.zeros(window, dtype=torch.long, device=device)
+        for axis in seamed:
+            beyond = torch.arange(window[axis], device=device) >= window[axis] - shift[axis]
+            segments += 2**axis * beyond.view([-1 if other == axis else 1 for other in range(3)])
+        segments = segments.flatten()
+        masks.append((segments[:, None] != segments).float() * -100.0)
 
     tokens = torch.cat(groups)[:, None]  # (num_windows, 1, window_tokens)
     rows = tokens + torch.arange(0, batch_size * num_positions, num_positions, device=device)[:, None]
@@ -114,6 +114,12 @@ def window_layout(
     )
 
 
+@functools.lru_cache(maxsize=64)
+def _remembered_window_layout(*args) -> WindowLayout:
+    with torch.inference_mode(False):  # tensors born in inference mode could not serve a training step later
+        return window_layout(*args)
+
+
 def relative_position_index(window: tuple[int, int, int]) -> torch.Tensor:
     """`(window_tokens, window_tokens)` long: row of the bias table for each query and key of a full window."""
     index = 0
@@ -126,9 +132,17 @@ def relative_position_index(window: tuple[int, int, int]) -> torch.Tensor:
 
 
 def biased_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Attention of `(num_windows, num_heads, window_tokens, head_dim)` with a `(num_heads, window_tokens, window_tokens)` bias."""
+    """Attention with a bias on the logits that all windows share.
+
+    Args:
+        query, key, value: `(num_windows, num_heads, window_tokens, head_dim)`.
+        bias: `(num_heads, window_tokens, window_tokens)`.
+
+    Returns:
+        `(num_windows, num_heads, window_tokens, head_dim)`.
+    """
     if bias.requires_grad and bias.device.type == "cpu":
-        # No fused kernel of the CPU has a gradient for the bias, and what replaces it takes 1.4 times as long as this.
+        # The fused CPU kernel has no gradient for the bias, and what replaces it takes 1.4 times as long as this.
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         return logits.add_(bias).softmax(-1) @ value
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
@@ -249,9 +263,11 @@ class VideoSwinStage(nn.Module):
         if self.shrink_window:
             shift = tuple(step if length > side else 0 for step, length, side in zip(shift, size, window))
             window = tuple(min(length, side) for length, side in zip(size, window))
-        layouts = [window_layout(batch_size, size, window, (0, 0, 0), hidden_states.device)] * 2
+        # A traced program must build its own tensors, so nothing is remembered then.
+        make_layout = window_layout if torch.compiler.is_compiling() else _remembered_window_layout
+        layouts = [make_layout(batch_size, tuple(size), window, (0, 0, 0), hidden_states.device)] * 2
         if any(shift) and len(self.blocks) > 1:
-            layouts[1] = window_layout(batch_size, size, window, shift, hidden_states.device)
+            layouts[1] = make_layout(batch_size, tuple(size), window, shift, hidden_states.device)
 
         tokens = hidden_states.view(batch_size, -1, dim)
         for index, block in enumerate(self.blocks):
@@ -358,10 +374,8 @@ class VideoSwinBackbone(BackboneMixin, VideoSwinPreTrainedModel):
             hidden_state = layer(hidden_state, self.position_index)
             hidden_states.append(hidden_state)
             if stage in self.out_indices:
-                exported = (
-                    getattr(self, f"norm{stage}")(hidden_state) if self.config.normalize_stages else hidden_state
-                )
-                feature_maps.append(exported)
+                norm = getattr(self, f"norm{stage}") if self.config.normalize_stages else nn.Identity()
+                feature_maps.append(norm(hidden_state))
         return BackboneOutput(
             feature_maps=tuple(frame_maps(maps) for maps in feature_maps),
             hidden_states=tuple(frame_maps(maps) for maps in hidden_states),
