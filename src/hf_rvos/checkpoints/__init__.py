@@ -1,0 +1,49 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Checkpoints that come with the package, for use without a network."""
+
+from pathlib import Path
+
+
+_NAMES = ("referformer-tiny",)
+
+
+def list_embedded_checkpoints() -> list[str]:
+    """Names of the checkpoints that come with the package."""
+    return list(_NAMES)
+
+
+def embedded_checkpoint(name: str) -> Path:
+    """Folder of a checkpoint that comes with the package, to be given to `from_pretrained`.
+
+    Args:
+        name (`str`):
+            One of [`list_embedded_checkpoints`].
+
+    Returns:
+        `Path`: the folder.
+
+    Raises:
+        ValueError: if there is no such checkpoint.
+
+    Example:
+        >>> embedded_checkpoint("referformer-tiny").name
+        'referformer-tiny'
+    """
+    if name not in _NAMES:
+        raise ValueError(f"name is {name!r}, expected one of the embedded checkpoints: {', '.join(_NAMES)}.")
+    return Path(__file__).parent / name
+
+
+__all__ = ["embedded_checkpoint", "list_embedded_checkpoints"]
