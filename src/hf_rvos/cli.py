@@ -66,9 +66,7 @@ def segment(
         Path | None, typer.Option("--json", help="File for scores, boxes and run-length encoded masks.")
     ] = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps, ...; the first accelerator if any.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first accelerator if any.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
 ) -> None:
     """Segment what sentences describe in a video."""

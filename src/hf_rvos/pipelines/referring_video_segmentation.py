@@ -223,16 +223,16 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
         self, model_inputs: dict[str, Any], threshold: float = 0.5, output_format: str = "mask"
     ) -> dict[str, Any]:
         texts, frames, state = model_inputs["texts"], model_inputs["frames"], model_inputs["state"]
-        tokens = {name: model_inputs[name] for name in ("input_ids", "attention_mask")}
         if state.text_features is None:
-            state.text_features = self.model.get_text_features(**tokens)
+            state.text_features = self.model.get_text_features(
+                model_inputs["input_ids"], model_inputs["attention_mask"]
+            )
         outputs = self.model(
             pixel_values_videos=model_inputs["pixel_values_videos"],
             pixel_mask=model_inputs["pixel_mask"],
             video_index=torch.zeros(len(texts), dtype=torch.long, device=self.device),
             text_features=state.text_features,
             queries="best",
-            **tokens,
         )
         predictions = _best_query(outputs)
         if state.tail is not None:
@@ -273,19 +273,17 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
     def postprocess(self, clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
         lengths = [len(clip["timestamps"]) for clip in clips]
         timestamps = torch.cat([clip["timestamps"] for clip in clips])
-        tracks = []
-        for parts in zip(*(clip["tracks"] for clip in clips)):
-            tracks.append(
-                {
-                    "text": parts[0]["text"],
-                    "score": sum(part["score"] * length for part, length in zip(parts, lengths)) / sum(lengths),
-                    "frame_scores": torch.cat([part["frame_scores"] for part in parts]),
-                    "masks": _join_masks([part.pop("masks") for part in parts]),
-                    "boxes": torch.cat([part["boxes"] for part in parts]),
-                    "timestamps": timestamps,
-                }
-            )
-        return tracks
+        return [
+            {
+                "text": parts[0]["text"],
+                "score": sum(part["score"] * length for part, length in zip(parts, lengths)) / sum(lengths),
+                "frame_scores": torch.cat([part["frame_scores"] for part in parts]),
+                "masks": _join_masks([part.pop("masks") for part in parts]),
+                "boxes": torch.cat([part["boxes"] for part in parts]),
+                "timestamps": timestamps,
+            }
+            for parts in zip(*(clip["tracks"] for clip in clips))
+        ]
 
     def run_single(
         self, inputs: dict[str, Any], preprocess_params: dict, forward_params: dict, postprocess_params: dict

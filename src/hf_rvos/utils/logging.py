@@ -14,7 +14,7 @@
 """Loggers of the library, all below the logger named `hf_rvos`."""
 
 import logging
-from functools import lru_cache
+from functools import cache
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -22,7 +22,7 @@ def get_logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def warn_once(logger: logging.Logger, message: str) -> None:
     """Warn with this logger, the first time only that this message comes."""
     logger.warning(message)

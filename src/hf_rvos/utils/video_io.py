@@ -24,6 +24,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,10 @@ def open_video(source: Any) -> VideoReader:
 
     Args:
         source: Path or http(s) URL of a video file; a folder of `.jpg` or `.png` frames, read in natural order
-            (frame2 before frame10); a list of PIL images or arrays; an array or tensor `(num_frames, height, width, 3)`
-            or `(num_frames, 3, height, width)`; an iterator of frames; or a [`VideoReader`]. Arrays are uint8, or
-            floats in [0, 1]. Frames without a clock are taken to come at 25 a second.
+            (frame2 before frame10); a list of PIL images or arrays; an array or tensor
+            `(num_frames, height, width, 3)` or `(num_frames, 3, height, width)`; an iterator of frames; or a
+            [`VideoReader`]. Arrays are uint8, or floats in [0, 1]. Frames without a clock are taken to come at 25 a
+            second.
 
     Raises:
         FileNotFoundError: if there is nothing at the path.
@@ -140,19 +142,24 @@ class VideoWriter:
         import av
 
         height, width = self.size
-        self._pending = replace_when_done(self.path)
-        temporary = self._pending.__enter__()
-        try:
-            # faststart puts the index in front, so that the file plays while it is still being downloaded.
-            faststart = {"movflags": "faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
-            self._container = av.open(str(temporary), "w", options=faststart)
-            self._stream = self._container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(60060))
-            self._stream.height, self._stream.width = height + height % 2, width + width % 2
-            self._stream.pix_fmt = "yuv420p"
-        except (av.FFmpegError, ValueError, OSError) as error:
-            self._pending.__exit__(type(error), error, error.__traceback__)
-            raise ValueError(f"output: cannot write a video at {str(self.path)!r} ({error})") from error
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replace_when_done(self.path))
+            try:
+                # faststart puts the index in front, so that the file plays while it is still being downloaded.
+                faststart = {"movflags": "faststart"} if self.path.suffix.lower() in (".mp4", ".mov") else {}
+                self._container = av.open(str(temporary), "w", options=faststart)
+                self._stream = self._container.add_stream("libx264", rate=Fraction(self.fps).limit_denominator(60060))
+                self._stream.height, self._stream.width = height + height % 2, width + width % 2
+                self._stream.pix_fmt = "yuv420p"
+            except (av.FFmpegError, ValueError, OSError) as error:
+                raise ValueError(f"output: cannot write a video at {str(self.path)!r} ({error})") from error
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
+        self._num_frames = 0
         return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame, `(height, width, 3)` uint8 RGB."""
@@ -163,19 +170,16 @@ class VideoWriter:
             raise ValueError(f"frame is {frame.shape} {frame.dtype}, expected ({height}, {width}, 3) uint8")
         if height % 2 or width % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")):
-            self._container.mux(packet)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self._container.mux(self._stream.encode(picture))
+        self._num_frames += 1
 
-    def __exit__(self, *error: Any) -> None:
-        try:
-            if error[0] is None:
-                for packet in self._stream.encode():
-                    self._container.mux(packet)
-            self._container.close()
-        except BaseException as late:
-            self._pending.__exit__(type(late), late, late.__traceback__)
-            raise
-        self._pending.__exit__(*error)
+    def _finish(self, error_type: type | None, *error: Any) -> None:
+        with self._container:
+            if error_type is None:
+                if not self._num_frames:
+                    raise ValueError(f"output: no frame was written to {str(self.path)!r}")
+                self._container.mux(self._stream.encode())
 
 
 def _open_location(location: str) -> VideoReader:
@@ -210,7 +214,7 @@ def _open_file(path: str, name: str, keep: Any = None) -> VideoReader:
     try:
         with av.open(path) as container:
             if not container.streams.video:
-                raise ValueError(f"video: {name!r} has no video stream, expected a video with frames")
+                raise ValueError(f"video: {name!r} has no video stream, expected a complete video file")
             stream = container.streams.video[0]
             num_frames = _count_frames(container, stream, name)
             fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)

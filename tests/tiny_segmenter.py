@@ -1,0 +1,76 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A tiny ReferFormer with random weights and its processor, for tests of what is around the model."""
+
+import numpy as np
+import torch
+
+from hf_rvos import ReferFormerConfig, ReferFormerForReferringVideoSegmentation, backbone_config
+from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
+from hf_rvos.processing import RvosProcessor, RvosVideoProcessor, build_word_tokenizer
+
+
+WORDS = "the a red green blue circle square star moving left right up down".split()
+TEXT_LIMIT = 12
+
+
+def tiny_processor(shortest_edge: int = 32, **kwargs) -> RvosProcessor:
+    tokenizer = build_word_tokenizer(WORDS, model_max_length=TEXT_LIMIT)
+    return RvosProcessor(RvosVideoProcessor(size={"shortest_edge": shortest_edge}, **kwargs), tokenizer)
+
+
+def tiny_model() -> ReferFormerForReferringVideoSegmentation:
+    config = ReferFormerConfig(
+        backbone_config=backbone_config("video-swin-t", embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
+        text_config={
+            "model_type": "roberta",
+            "vocab_size": len(WORDS) + 4,
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "max_position_embeddings": TEXT_LIMIT + 2,
+        },
+        hidden_size=32,
+        num_queries=3,
+        encoder_layers=1,
+        decoder_layers=2,
+        attention_heads=2,
+        fusion_attention_heads=2,
+        feedforward_size=32,
+        mask_feature_size=8,
+    )
+    torch.manual_seed(0)
+    model = ReferFormerForReferringVideoSegmentation(config).eval()
+    # Larger weights than a new model has, so that masks are not empty and sentences differ.
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1 and "norm" not in name:
+            torch.nn.init.normal_(parameter, std=1.5 / parameter.shape[1] ** 0.5)
+    return model
+
+
+def tiny_pipeline(model: ReferFormerForReferringVideoSegmentation | None = None) -> ReferringVideoSegmentationPipeline:
+    return ReferringVideoSegmentationPipeline(
+        model=model or tiny_model(), processor=tiny_processor(), device="cpu", task="referring-video-segmentation"
+    )
+
+
+def moving_square(num_frames: int = 4, height: int = 40, width: int = 60) -> np.ndarray:
+    """A red square that moves right over a grey gradient, `(num_frames, height, width, 3)` uint8."""
+    frames = np.zeros((num_frames, height, width, 3), np.uint8)
+    frames[:] = np.linspace(40, 160, width, dtype=np.uint8)[None, None, :, None]
+    for index, frame in enumerate(frames):
+        left = 2 + (3 * index) % (width - 20)
+        frame[10:26, left : left + 16] = (220, 30, 30)
+    return frames
