@@ -1,0 +1,243 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Drawing of scenes: anti-aliased colour frames and the exact visible area of every object.
+
+Every value is an integer from the polygon corners on, so a scene has the same bytes on every machine.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from hf_rvos.data.moving_shapes.config import MovingShapesConfig, RandomStream
+from hf_rvos.data.moving_shapes.motion import SUBPIXELS, unit_circle
+from hf_rvos.data.moving_shapes.scene import Scene, ShapeObject
+
+
+PALETTE = {
+    "red": (218, 36, 40),
+    "green": (38, 172, 62),
+    "blue": (38, 72, 226),
+    "yellow": (244, 224, 44),
+    "purple": (152, 46, 190),
+    "orange": (246, 138, 24),
+    "white": (246, 246, 246),
+    "cyan": (52, 214, 226),
+}
+# Corners are given to OpenCV in sixteenths of a sample.
+SHIFT = 4
+SAMPLES = SUBPIXELS * SUBPIXELS
+
+
+class Rendering(NamedTuple):
+    """A drawn scene.
+
+    Args:
+        frames: `(num_frames, height, width, 3)` uint8, RGB.
+        object_map: `(num_frames, height, width)` uint8, 0 for background and `i + 1` where object `i` is visible.
+        full_area: `(num_frames, num_objects)` int64, pixels of each object as if alone on an endless canvas; 0 while
+            hidden.
+        covered: `(num_frames, num_objects, num_objects)` int64, pixels of the second object that the first one covers.
+    """
+
+    frames: np.ndarray
+    object_map: np.ndarray
+    full_area: np.ndarray
+    covered: np.ndarray
+
+
+def _regular(count: int, radius: float, first: float = -0.25) -> list[tuple[float, float]]:
+    return [tuple(radius * value for value in unit_circle(first + index / count)) for index in range(count)]
+
+
+def _star() -> list[tuple[float, float]]:
+    outer, inner = _regular(5, 1.34), _regular(5, 0.62, -0.15)
+    return [corner for pair in zip(outer, inner) for corner in pair]
+
+
+def _cross() -> list[tuple[float, float]]:
+    arm, end = 0.4, 1.12
+    quarter = [(arm, -end), (arm, -arm), (end, -arm)]
+    corners = []
+    for _ in range(4):
+        corners += quarter
+        quarter = [(-y, x) for x, y in quarter]
+    return corners
+
+
+def _heart() -> list[tuple[float, float]]:
+    corners = []
+    for index in range(40):
+        _, sine = unit_circle(index / 40)
+        cosines = [unit_circle(index * k / 40)[0] for k in (1, 2, 3, 4)]
+        height = 13 * cosines[0] - 5 * cosines[1] - 2 * cosines[2] - cosines[3]
+        corners.append((16 * sine**3 / 14.5, -(height + 2.5) / 14.5))
+    return corners
+
+
+# Contours of each shape around (0, 0) for radius 1, y pointing down; sized to have similar areas.
+CONTOURS = {
+    "circle": [_regular(48, 1.0)],
+    "square": [[(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]],
+    "triangle": [_regular(3, 1.35)],
+    "star": [_star()],
+    "cross": [_cross()],
+    "ring": [_regular(48, 1.1), _regular(48, 0.58)],
+    "heart": [_heart()],
+    "diamond": [[(0, -1.4), (0.84, 0), (0, 1.4), (-0.84, 0)]],
+}
+REACH = 1.42
+
+
+def _stripes() -> list[list[tuple[float, float]]]:
+    width, period = 0.2, 0.62
+    bands = []
+    for index in range(-2, 3):
+        middle = index * period
+        bands.append([(-2, middle - width), (2, middle - width), (2, middle + width), (-2, middle + width)])
+    # Diagonal, so that stripes never run along the sides of a square or cross.
+    cosine, sine = unit_circle(0.11)
+    return [[(x * cosine - y * sine, x * sine + y * cosine) for x, y in band] for band in bands]
+
+
+def _dots() -> list[list[tuple[float, float]]]:
+    period = 0.6
+    centres = [(i * period, j * period) for i in range(-2, 3) for j in range(-2, 3)]
+    return [[(x + a, y + b) for a, b in _regular(8, 0.2)] for x, y in centres]
+
+
+PATTERNS = {"striped": _stripes(), "dotted": _dots()}
+
+
+def _draw(contours, radius: float, angle: int, centre: tuple[float, float], size: int) -> np.ndarray:
+    """`(size, size)` uint8 samples, 1 inside the contours (even-odd rule)."""
+    import cv2
+
+    cosine, sine = unit_circle(angle % 360 / 360)
+    polygons = []
+    for contour in contours:
+        corners = [
+            ((x * cosine - y * sine) * radius + centre[0], (x * sine + y * cosine) * radius + centre[1])
+            for x, y in contour
+        ]
+        polygons.append(np.array([[math.floor(v * 2**SHIFT + 0.5) for v in corner] for corner in corners], np.int32))
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(canvas, polygons, 1, lineType=cv2.LINE_8, shift=SHIFT)
+    return canvas
+
+
+def _count_samples(samples: np.ndarray) -> np.ndarray:
+    """Sum of each 4 x 4 block of a uint8 array of zeros and ones, as `(height / 4, width / 4)` int32."""
+    # Four neighbours are added at once as the bytes of one 32-bit word; the product gathers them in the top byte.
+    words = samples.view(np.uint32)
+    words = words[0::4] + words[1::4] + words[2::4] + words[3::4]
+    return (words * np.uint32(0x01010101) >> np.uint32(24)).astype(np.int32)
+
+
+class _Sprite(NamedTuple):
+    half: int
+    coverage: np.ndarray
+    pattern: np.ndarray | None
+    inside: np.ndarray
+    area: int
+
+
+@lru_cache(maxsize=512)
+def _sprite(shape: str, fill: str, radius_sixteenths: int, angle: int, phase_x: int, phase_y: int) -> _Sprite:
+    """One object as counts of covered samples for each pixel, in a square crop around its centre pixel."""
+    radius = radius_sixteenths / 16
+    half = math.ceil(radius * REACH) + 1
+    size = (2 * half + 1) * SUBPIXELS
+    centre = (half * SUBPIXELS + phase_x - 0.5, half * SUBPIXELS + phase_y - 0.5)
+    samples = _draw(CONTOURS[shape], radius * SUBPIXELS, angle, centre, size)
+    coverage = _count_samples(samples)
+    pattern = None
+    if fill != "plain":
+        pattern = _count_samples(samples & _draw(PATTERNS[fill], radius * SUBPIXELS, angle, centre, size))
+    inside = coverage * 2 >= SAMPLES
+    return _Sprite(half, coverage, pattern, inside, int(inside.sum()))
+
+
+def _background(config: MovingShapesConfig, stream: RandomStream) -> np.ndarray:
+    """`(height, width, 3)` uint8: smooth colour noise or a gradient, dark enough for all colours, and fine noise."""
+    rows, columns = stream.choice(((1, 1), (2, 3), (3, 4)))
+    level = 62 + stream.below(52)
+    tint = stream.integers((3,), 25) - 12
+    knots = (level + tint + stream.integers((rows + 1, columns + 1, 3), 37) - 18) * 256
+
+    def blend(values: np.ndarray, length: int) -> np.ndarray:
+        cells = len(values) - 1
+        place = np.arange(length) * cells * 256 // length
+        weight = place % 256
+        weight = (weight * weight * (768 - 2 * weight) >> 16)[:, None, None]  # smooth step, 0 to 256
+        return (values[place // 256] * (256 - weight) + values[place // 256 + 1] * weight) // 256
+
+    smooth = blend(blend(knots, config.height).swapaxes(0, 1), config.width).swapaxes(0, 1) // 256
+    return (smooth + stream.integers((config.height, config.width, 3), 9) - 4).astype(np.uint8)
+
+
+def _paint(
+    frame: np.ndarray, owners: np.ndarray, item: ShapeObject, number: int, time: int, covered: np.ndarray
+) -> int:
+    """Draw one object over a frame and its owner map in place; returns the object's full area in pixels."""
+    height, width = owners.shape
+    x, y = (int(value) for value in item.position[time])
+    radius = math.floor(item.radius * item.track.scale[time] * 16 + 0.5)
+    angle = (item.tilt + int(item.track.angle[time])) % 360
+    sprite = _sprite(item.shape, item.fill, radius, angle, x % SUBPIXELS, y % SUBPIXELS)
+    left, top = x // SUBPIXELS - sprite.half, y // SUBPIXELS - sprite.half
+    size = 2 * sprite.half + 1
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + size, width), min(top + size, height)
+    if x0 >= x1 or y0 >= y1:
+        return sprite.area
+    crop = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+    color = np.array(PALETTE[item.color], np.int32)
+    coverage = sprite.coverage[crop][..., None]
+    region = frame[y0:y1, x0:x1]
+    mixed = region * (SAMPLES - coverage) + coverage * color
+    if sprite.pattern is not None:
+        mixed -= sprite.pattern[crop][..., None] * (color * 3 // 4)
+    region[:] = (mixed + SAMPLES // 2) // SAMPLES
+    inside, owner = sprite.inside[crop], owners[y0:y1, x0:x1]
+    if owner.any():
+        covered += np.bincount(owner[inside], minlength=len(covered) + 1)[1:]
+    owner[inside] = number + 1
+    return sprite.area
+
+
+def render_scene(scene: Scene, config: MovingShapesConfig, stream: RandomStream) -> Rendering:
+    """Draw every frame of a scene, from the back to the front.
+
+    Args:
+        scene: what to draw.
+        config: canvas and length.
+        stream: random numbers of the background.
+
+    Returns:
+        `Rendering`.
+    """
+    num_frames, count = config.num_frames, len(scene.objects)
+    frames = np.repeat(_background(config, stream)[None], num_frames, axis=0)
+    object_map = np.zeros(frames.shape[:3], np.uint8)
+    full_area = np.zeros((num_frames, count), np.int64)
+    covered = np.zeros((num_frames, count, count), np.int64)
+    for time in range(num_frames):
+        for number in scene.depth:
+            item = scene.objects[number]
+            if item.track.shown[time]:
+                area = _paint(frames[time], object_map[time], item, number, time, covered[time, number])
+                full_area[time, number] = area
+    return Rendering(frames, object_map, full_area, covered)
