@@ -91,7 +91,7 @@ class VideoSwinConfig(BackboneConfigMixin, PreTrainedConfig):
         super().validate_architecture()
         if len(self.num_heads) != len(self.depths):
             raise ValueError(
-                f"num_heads has {len(self.num_heads)} entries and depths {len(self.depths)}; give one per stage in both"
+                f"num_heads has {len(self.num_heads)} entries and depths {len(self.depths)}, expected one per stage"
             )
         for stage, heads in enumerate(self.num_heads):
             if (width := self.embed_dim * 2**stage) % heads:
