@@ -13,7 +13,7 @@
 # limitations under the License.
 """Region similarity J and contour accuracy F of mask tracks, with the numbers of the DAVIS-2017 evaluation.
 
-Perazzi et al. 2016, section 5. In a frame without the object, an empty prediction has J and F of 1 and any other has 0.
+Perazzi et al. 2016, section 5. In a frame without the object, an empty prediction has a J and F of 1, any other of 0.
 """
 
 import math
