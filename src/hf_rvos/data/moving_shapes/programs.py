@@ -86,11 +86,9 @@ class SceneFacts:
     def __init__(self, scene: Scene, rendering: Rendering, config: MovingShapesConfig):
         self.scene, self.config, self.unit = scene, config, config.unit
         self.objects = scene.objects
-        count, num_frames = len(scene.objects), config.num_frames
+        count = len(scene.objects)
         self.everything = (1 << count) - 1
-        flat = rendering.object_map.reshape(num_frames, -1).astype(np.int64) + np.arange(num_frames)[:, None] * 16
-        self.area = np.bincount(flat.ravel(), minlength=num_frames * 16).reshape(num_frames, 16)[:, 1 : count + 1]
-        self.full_area, self.covered = rendering.full_area, rendering.covered
+        self.area, self.full_area, self.covered = rendering.area, rendering.full_area, rendering.covered
         self.position = np.stack([item.position for item in scene.objects], axis=1)  # (T, N, 2)
         self.shown = np.stack([item.track.shown for item in scene.objects], axis=1)
         self.radius = np.stack([item.radius * item.track.scale for item in scene.objects], axis=1)
@@ -99,6 +97,12 @@ class SceneFacts:
         self.well_seen = [bool(column.mean() >= 0.4) for column in self.seen.T]
         self.kinds = [self._kinds(item.program) for item in self.objects]
         self.clear = [self._is_clear(index) for index in range(count)]
+        self._having: dict[str, int] = {}
+        for index, item in enumerate(self.objects):
+            for name in ATTRIBUTES:
+                value = getattr(item, name)
+                self._having[value] = self._having.get(value, 0) | 1 << index
+        self._resized = sum(1 << index for index, kinds in enumerate(self.kinds) if {"grow", "shrink"} & set(kinds))
         self._cache: dict[tuple, Selection] = {}
 
     @staticmethod
@@ -138,16 +142,14 @@ class SceneFacts:
 
     def matching(self, spec: Spec) -> Selection:
         """Objects with the named attributes. The size of one that grows or shrinks is in doubt."""
-
-        def judge(index: int) -> int:
-            item = self.objects[index]
-            if any(getattr(item, name) != value for name, value in spec.named.items() if name != "size"):
-                return NO
-            if spec.size and {"grow", "shrink"} & set(self.kinds[index]):
-                return MAYBE
-            return YES if spec.size in (None, item.size) else NO
-
-        return self.select(("filter", spec), judge)
+        chosen = self.everything
+        for value in spec[1:]:
+            if value:
+                chosen &= self._having.get(value, 0)
+        if not spec.size:
+            return Selection(chosen, chosen)
+        sized = self._having.get(spec.size, 0)
+        return Selection(chosen & sized & ~self._resized, chosen & (sized | self._resized))
 
     def moving(self, motion: str) -> Selection:
         """Objects whose only motion is the named one; those for which it is one of several are in doubt."""

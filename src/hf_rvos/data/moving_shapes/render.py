@@ -40,6 +40,7 @@ PALETTE = {
 # Corners are given to OpenCV in sixteenths of a sample.
 SHIFT = 4
 SAMPLES = SUBPIXELS * SUBPIXELS
+MAX_OBJECTS = 6
 
 
 class Rendering(NamedTuple):
@@ -48,6 +49,7 @@ class Rendering(NamedTuple):
     Args:
         frames: `(num_frames, height, width, 3)` uint8, RGB.
         object_map: `(num_frames, height, width)` uint8, 0 for background and `i + 1` where object `i` is visible.
+        area: `(num_frames, num_objects)` int64, visible pixels of each object.
         full_area: `(num_frames, num_objects)` int64, pixels of each object as if alone on an endless canvas; 0 while
             hidden.
         covered: `(num_frames, num_objects, num_objects)` int64, pixels of the second object that the first one covers.
@@ -55,8 +57,14 @@ class Rendering(NamedTuple):
 
     frames: np.ndarray
     object_map: np.ndarray
+    area: np.ndarray
     full_area: np.ndarray
     covered: np.ndarray
+
+
+def _as_arrays(drawings: dict[str, list]) -> dict[str, list[np.ndarray]]:
+    """Each contour as `(2, num_corners)`: its x and its y."""
+    return {name: [np.array(contour, float).T for contour in contours] for name, contours in drawings.items()}
 
 
 def _regular(count: int, radius: float, first: float = -0.25) -> list[tuple[float, float]]:
@@ -89,16 +97,18 @@ def _heart() -> list[tuple[float, float]]:
 
 
 # Contours of each shape around (0, 0) for radius 1, y pointing down; sized to have similar areas.
-CONTOURS = {
-    "circle": [_regular(48, 1.0)],
-    "square": [[(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]],
-    "triangle": [_regular(3, 1.35)],
-    "star": [_star()],
-    "cross": [_cross()],
-    "ring": [_regular(48, 1.1), _regular(48, 0.58)],
-    "heart": [_heart()],
-    "diamond": [[(0, -1.4), (0.84, 0), (0, 1.4), (-0.84, 0)]],
-}
+CONTOURS = _as_arrays(
+    {
+        "circle": [_regular(48, 1.0)],
+        "square": [[(-0.88, -0.88), (0.88, -0.88), (0.88, 0.88), (-0.88, 0.88)]],
+        "triangle": [_regular(3, 1.35)],
+        "star": [_star()],
+        "cross": [_cross()],
+        "ring": [_regular(48, 1.1), _regular(48, 0.58)],
+        "heart": [_heart()],
+        "diamond": [[(0, -1.4), (0.84, 0), (0, 1.4), (-0.84, 0)]],
+    }
+)
 REACH = 1.42
 
 
@@ -119,56 +129,58 @@ def _dots() -> list[list[tuple[float, float]]]:
     return [[(x + a, y + b) for a, b in _regular(8, 0.2)] for x, y in centres]
 
 
-PATTERNS = {"striped": _stripes(), "dotted": _dots()}
+PATTERNS = _as_arrays({"striped": _stripes(), "dotted": _dots()})
 
 
-def _draw(contours, radius: float, angle: int, centre: tuple[float, float], size: int) -> np.ndarray:
+def _draw(contours: list[np.ndarray], radius: float, angle: int, centre: tuple[float, float], size: int) -> np.ndarray:
     """`(size, size)` uint8 samples, 1 inside the contours (even-odd rule)."""
     import cv2
 
     cosine, sine = unit_circle(angle % 360 / 360)
     polygons = []
-    for contour in contours:
-        corners = [
-            ((x * cosine - y * sine) * radius + centre[0], (x * sine + y * cosine) * radius + centre[1])
-            for x, y in contour
-        ]
-        polygons.append(np.array([[math.floor(v * 2**SHIFT + 0.5) for v in corner] for corner in corners], np.int32))
+    for x, y in contours:
+        corners = np.stack(
+            [(x * cosine - y * sine) * radius + centre[0], (x * sine + y * cosine) * radius + centre[1]], axis=-1
+        )
+        polygons.append(np.floor(corners * 2**SHIFT + 0.5).astype(np.int32))
     canvas = np.zeros((size, size), np.uint8)
     cv2.fillPoly(canvas, polygons, 1, lineType=cv2.LINE_8, shift=SHIFT)
     return canvas
 
 
 def _count_samples(samples: np.ndarray) -> np.ndarray:
-    """Sum of each 4 x 4 block of a uint8 array of zeros and ones, as `(height / 4, width / 4)` int32."""
+    """Sum of each 4 x 4 block of a uint8 array of zeros and ones, as `(height / 4, width / 4)` uint16."""
     # Four neighbours are added at once as the bytes of one 32-bit word; the product gathers them in the top byte.
     words = samples.view(np.uint32)
     words = words[0::4] + words[1::4] + words[2::4] + words[3::4]
-    return (words * np.uint32(0x01010101) >> np.uint32(24)).astype(np.int32)
+    return (words * np.uint32(0x01010101) >> np.uint32(24)).astype(np.uint16)
 
 
 class _Sprite(NamedTuple):
     half: int
-    coverage: np.ndarray
-    pattern: np.ndarray | None
-    inside: np.ndarray
+    light: np.ndarray  # (2 * half + 1, 2 * half + 1, 3) uint16, colour of the object times its covered samples
+    uncovered: np.ndarray  # (2 * half + 1, 2 * half + 1, 1) uint16, samples of the pixel it leaves free
+    inside: np.ndarray  # (2 * half + 1, 2 * half + 1) bool, at least half covered
     area: int
 
 
 @lru_cache(maxsize=512)
-def _sprite(shape: str, fill: str, radius_sixteenths: int, angle: int, phase_x: int, phase_y: int) -> _Sprite:
-    """One object as counts of covered samples for each pixel, in a square crop around its centre pixel."""
+def _sprite(look: tuple[str, str, str], radius_sixteenths: int, angle: int, phase_x: int, phase_y: int) -> _Sprite:
+    """One object in a square crop around its centre pixel; `look` is its shape, fill and colour."""
+    shape, fill, color_name = look
     radius = radius_sixteenths / 16
     half = math.ceil(radius * REACH) + 1
     size = (2 * half + 1) * SUBPIXELS
     centre = (half * SUBPIXELS + phase_x - 0.5, half * SUBPIXELS + phase_y - 0.5)
     samples = _draw(CONTOURS[shape], radius * SUBPIXELS, angle, centre, size)
     coverage = _count_samples(samples)
-    pattern = None
+    color = np.array(PALETTE[color_name], np.uint16)
+    light = coverage[..., None] * color
     if fill != "plain":
         pattern = _count_samples(samples & _draw(PATTERNS[fill], radius * SUBPIXELS, angle, centre, size))
+        light -= pattern[..., None] * (color * 3 // 4)
     inside = coverage * 2 >= SAMPLES
-    return _Sprite(half, coverage, pattern, inside, int(inside.sum()))
+    return _Sprite(half, light, (SAMPLES - coverage)[..., None], inside, int(inside.sum()))
 
 
 def _background(config: MovingShapesConfig, stream: RandomStream) -> np.ndarray:
@@ -189,33 +201,28 @@ def _background(config: MovingShapesConfig, stream: RandomStream) -> np.ndarray:
     return (smooth + stream.integers((config.height, config.width, 3), 9) - 4).astype(np.uint8)
 
 
-def _paint(
-    frame: np.ndarray, owners: np.ndarray, item: ShapeObject, number: int, time: int, covered: np.ndarray
-) -> int:
-    """Draw one object over a frame and its owner map in place; returns the object's full area in pixels."""
+def _paint(frame: np.ndarray, owners: np.ndarray, item: ShapeObject, number: int, time: int) -> tuple[int, np.ndarray]:
+    """Draw one object over a frame and its owner map in place.
+
+    Returns:
+        Its full area in pixels, and how many pixels of each owner it takes, `(10,)` with background and empty entries.
+    """
     height, width = owners.shape
-    x, y = (int(value) for value in item.position[time])
+    x, y = (int(value) for value in item.track.offset[time] + item.start)
     radius = math.floor(item.radius * item.track.scale[time] * 16 + 0.5)
     angle = (item.tilt + int(item.track.angle[time])) % 360
-    sprite = _sprite(item.shape, item.fill, radius, angle, x % SUBPIXELS, y % SUBPIXELS)
+    sprite = _sprite((item.shape, item.fill, item.color), radius, angle, x % SUBPIXELS, y % SUBPIXELS)
     left, top = x // SUBPIXELS - sprite.half, y // SUBPIXELS - sprite.half
     size = 2 * sprite.half + 1
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + size, width), min(top + size, height)
     if x0 >= x1 or y0 >= y1:
-        return sprite.area
+        return sprite.area, np.zeros(MAX_OBJECTS + 1, np.int64)
     crop = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
-    color = np.array(PALETTE[item.color], np.int32)
-    coverage = sprite.coverage[crop][..., None]
-    region = frame[y0:y1, x0:x1]
-    mixed = region * (SAMPLES - coverage) + coverage * color
-    if sprite.pattern is not None:
-        mixed -= sprite.pattern[crop][..., None] * (color * 3 // 4)
-    region[:] = (mixed + SAMPLES // 2) // SAMPLES
-    inside, owner = sprite.inside[crop], owners[y0:y1, x0:x1]
-    if owner.any():
-        covered += np.bincount(owner[inside], minlength=len(covered) + 1)[1:]
+    region, owner, inside = frame[y0:y1, x0:x1], owners[y0:y1, x0:x1], sprite.inside[crop]
+    region[:] = (region * sprite.uncovered[crop] + sprite.light[crop] + SAMPLES // 2) // SAMPLES
+    taken = np.bincount(owner[inside], minlength=MAX_OBJECTS + 1)
     owner[inside] = number + 1
-    return sprite.area
+    return sprite.area, taken
 
 
 def render_scene(scene: Scene, config: MovingShapesConfig, stream: RandomStream) -> Rendering:
@@ -233,11 +240,14 @@ def render_scene(scene: Scene, config: MovingShapesConfig, stream: RandomStream)
     frames = np.repeat(_background(config, stream)[None], num_frames, axis=0)
     object_map = np.zeros(frames.shape[:3], np.uint8)
     full_area = np.zeros((num_frames, count), np.int64)
-    covered = np.zeros((num_frames, count, count), np.int64)
+    taken = np.zeros((num_frames, count, MAX_OBJECTS + 1), np.int64)
     for time in range(num_frames):
         for number in scene.depth:
             item = scene.objects[number]
             if item.track.shown[time]:
-                area = _paint(frames[time], object_map[time], item, number, time, covered[time, number])
-                full_area[time, number] = area
-    return Rendering(frames, object_map, full_area, covered)
+                full_area[time, number], taken[time, number] = _paint(
+                    frames[time], object_map[time], item, number, time
+                )
+    covered = taken[..., 1 : count + 1]
+    # What an object took when it was drawn, less what the ones in front of it took from it.
+    return Rendering(frames, object_map, taken.sum(-1) - covered.sum(1), full_area, covered)

@@ -89,7 +89,7 @@ class _Search:
         """Candidates `unique(operation(filter(...), *rest))` over every group of look-alikes."""
         for spec in self.groups:
             target = self._resolve(self.matching[spec] & chosen)
-            if spec.named and target is not None and self._seen_rival(spec, target):
+            if target is not None and any(spec) and self._seen_rival(spec, target):
                 yield Candidate(
                     skill, key, ("unique", (operation, ("filter", spec), *rest)), {"np": spec, **slots}, (target,)
                 )
@@ -239,7 +239,7 @@ def _kind(candidate: Candidate) -> tuple:
 def _awkwardness(candidate: Candidate) -> int:
     """Attributes of the noun phrase, one more if it has no noun of its own."""
     spec = candidate.slots["np"]
-    return len(spec.named) + (spec.shape is None)
+    return sum(value is not None for value in spec) + (spec.shape is None)
 
 
 def write_rows(
