@@ -29,8 +29,10 @@ _MODULES = {
     "hf_rvos.auto": ["AutoModelForReferringVideoSegmentation", "register_all"],
     "hf_rvos.backbones": ["backbone_config"],
     "hf_rvos.checkpoints": ["embedded_checkpoint", "list_embedded_checkpoints"],
+    "hf_rvos.data.moving_shapes": ["MovingShapesConfig", "MovingShapesVideo", "generate_video", "vocabulary"],
     "hf_rvos.kernels": ["use_kernels"],
-    "hf_rvos.losses": ["referring_segmentation_loss"],
+    "hf_rvos.losses": ["match_queries", "referring_segmentation_loss"],
+    "hf_rvos.metrics.functional": ["contour_accuracy", "region_similarity", "sequence_statistics"],
     "hf_rvos.modeling_outputs": ["ReferringVideoSegmentationOutput"],
     "hf_rvos.models.referformer": [
         "ReferFormerConfig",
@@ -41,7 +43,8 @@ _MODULES = {
     "hf_rvos.models.video_swin": ["VideoSwinBackbone", "VideoSwinConfig"],
     "hf_rvos.pipelines": ["ReferringVideoSegmentationPipeline"],
     "hf_rvos.processing": ["RvosProcessor", "RvosVideoProcessor"],
-    "hf_rvos.utils.video_io": ["VideoWriter", "open_video"],
+    "hf_rvos.utils.video_io": ["VideoReader", "VideoWriter", "open_video"],
+    "hf_rvos.utils.visualization": ["draw_masks"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
