@@ -203,7 +203,7 @@ class SceneFacts:
                 return YES if starts else (MAYBE if rests[0] and not all(rests) else NO)
             if event == "turns":
                 pairs = [OPPOSITE.get(a) == b for a, b in zip(names, names[1:])]
-                return YES if pairs == [True] else (MAYBE if any(pairs) or "zigzag" in names else NO)
+                return YES if pairs == [True] else (MAYBE if any(pairs) or {"zigzag", "spin"} & set(names) else NO)
             if event in ("leaves", "enters"):
                 end, inner = (-1, 0) if event == "leaves" else (0, -1)
                 if item.edge == event[:-1]:

@@ -113,7 +113,7 @@ REACH = 1.42
 
 
 def _stripes() -> list[list[tuple[float, float]]]:
-    width, period = 0.2, 0.62
+    width, period = 0.14, 0.62
     bands = []
     for index in range(-2, 3):
         middle = index * period
@@ -126,7 +126,7 @@ def _stripes() -> list[list[tuple[float, float]]]:
 def _dots() -> list[list[tuple[float, float]]]:
     period = 0.6
     centres = [(i * period, j * period) for i in range(-2, 3) for j in range(-2, 3)]
-    return [[(x + a, y + b) for a, b in _regular(8, 0.2)] for x, y in centres]
+    return [[(x + a, y + b) for a, b in _regular(8, 0.17)] for x, y in centres]
 
 
 PATTERNS = _as_arrays({"striped": _stripes(), "dotted": _dots()})

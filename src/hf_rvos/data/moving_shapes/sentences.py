@@ -79,17 +79,21 @@ class _Search:
         index = selection.certain.bit_length() - 1
         return index if self.facts.well_seen[index] else None
 
-    def _seen_rival(self, spec: Spec, target: int) -> bool:
-        """Whether another object that certainly fits the noun phrase is visible enough to mislead."""
-        return any(self.facts.well_seen[index] for index in members(self.matching[spec].certain) if index != target)
+    def _seen_rival(self, spec: Spec, *mentioned: int) -> bool:
+        """Whether an object that fits the noun phrase, other than those mentioned, is visible enough to mislead."""
+        rivals = self.matching[spec].certain
+        for index in mentioned:
+            rivals &= ~(1 << index)
+        return any(self.facts.well_seen[index] for index in members(rivals))
 
     def _filtered(
-        self, skill: str, key: str, operation: str, chosen: Selection, *rest, **slots
+        self, skill: str, key: str, operation: str, chosen: Selection, *rest, reference: int | None = None, **slots
     ) -> Iterator[Candidate]:
         """Candidates `unique(operation(filter(...), *rest))` over every group of look-alikes."""
+        mentioned = () if reference is None else (reference,)
         for spec in self.groups:
             target = self._resolve(self.matching[spec] & chosen)
-            if target is not None and any(spec) and self._seen_rival(spec, target):
+            if target is not None and any(spec) and self._seen_rival(spec, target, *mentioned):
                 yield Candidate(
                     skill, key, ("unique", (operation, ("filter", spec), *rest)), {"np": spec, **slots}, (target,)
                 )
@@ -110,9 +114,10 @@ class _Search:
             key = "order" if len(kinds) == 2 else "order3"
             slots = {f"motion{number}": kind for number, kind in enumerate(kinds, start=1)}
             for item in self._filtered("order", key, "order", self.facts.ordered(*kinds), *kinds, **slots):
-                rivals = [self.facts.kinds[index] for index in members(self.matching[item.slots["np"]].certain)]
-                alike = [other for other in rivals if other and (other[0] == kinds[0]) != (other[-1] == kinds[-1])]
-                if alike:
+                alike = members(self.matching[item.slots["np"]].certain)
+                rivals = [self.facts.kinds[index] for index in alike if self.facts.well_seen[index]]
+                # Another one starts or ends in the same way, but not both.
+                if any(other and (other[0] == kinds[0]) != (other[-1] == kinds[-1]) for other in rivals):
                     yield item
 
     def event(self) -> Iterator[Candidate]:
@@ -135,12 +140,14 @@ class _Search:
                 for side in SIDES:
                     for time in ("always", "start", "end"):
                         chosen = self.facts.beside(reference, side, time)
-                        slots = {"ref": name, "side": side}
+                        slots = {"ref": name, "side": side, "reference": reference}
                         rest = (side, anchor, time)
                         yield from self._filtered("relation", f"beside_{time}", "relate", chosen, *rest, **slots)
                 for way in ("behind", "front"):
                     chosen = self.facts.passing(reference, way)
-                    yield from self._filtered("relation", way, "pass", chosen, way, anchor, ref=name)
+                    yield from self._filtered(
+                        "relation", way, "pass", chosen, way, anchor, ref=name, reference=reference
+                    )
 
     def comparison(self) -> Iterator[Candidate]:
         for ranking in RANKINGS:
