@@ -57,6 +57,7 @@ from hf_rvos.evaluation import moving_shapes_table, score_moving_shapes, summari
 from hf_rvos.processing.processing_rvos import RvosProcessor
 from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+from hf_rvos.utils.files import replace_when_done
 
 
 @dataclass
@@ -72,8 +73,8 @@ class Recipe:
     # Data: a batch is per process.
     num_videos: int = 8000
     batch_size: int = 4  # clips, each with all its expressions
-    clip_length: int = 8  # frames
-    strides: tuple = (1, 2)  # frames from one to the next
+    clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
+    max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     frame_size: tuple = (128, 192)  # height, width
     flip_probability: float = 0.5
     num_workers: int = 2
@@ -250,11 +251,6 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int) -> No
             shutil.rmtree(old)
 
 
-def write_json(path: Path, content: Any) -> None:
-    path.with_suffix(".unfinished").write_text(json.dumps(content, indent=2) + "\n")
-    path.with_suffix(".unfinished").rename(path)
-
-
 def main() -> None:
     recipe, resume = parse_arguments()
     accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
@@ -286,8 +282,7 @@ def main() -> None:
     dataset = MovingShapesClips(
         "train",
         num_videos=recipe.num_videos,
-        clip_length=recipe.clip_length,
-        strides=recipe.strides,
+        max_stride=recipe.max_stride,
         size=recipe.frame_size,
         flip_probability=recipe.flip_probability,
         seed=recipe.seed,
@@ -295,6 +290,7 @@ def main() -> None:
     sampler = EpochBatchSampler(
         recipe.num_videos,
         recipe.batch_size,
+        recipe.clip_lengths,
         recipe.seed,
         start=clock.step * recipe.gradient_accumulation_steps,
         process_index=accelerator.process_index,
@@ -341,7 +337,7 @@ def main() -> None:
                 outputs = model(**batch)
                 if not torch.isfinite(outputs.loss):
                     raise FloatingPointError(
-                        f"the loss is {outputs.loss.item()} at step {clock.step} with the clips {', '.join(video_ids)}; "
+                        f"the loss is {outputs.loss.item()} at step {clock.step}, clips {', '.join(video_ids)}; "
                         "lower the learning rate or max_grad_norm and resume from the last checkpoint"
                     )
                 accelerator.backward(outputs.loss)
@@ -395,11 +391,10 @@ def main() -> None:
             name: value.to(getattr(torch, recipe.save_dtype)) if value.is_floating_point() else value
             for name, value in trained_model().state_dict().items()
         }
-        unfinished = output_dir / "unfinished_final"
-        trained_model().save_pretrained(unfinished, state_dict=weights)
-        processor.save_pretrained(unfinished)
         shutil.rmtree(final, ignore_errors=True)
-        unfinished.rename(final)
+        with replace_when_done(final) as folder:
+            trained_model().save_pretrained(folder, state_dict=weights)
+            processor.save_pretrained(folder)
     accelerator.wait_for_everyone()
 
     # What counts is the model that others will load.
@@ -413,7 +408,8 @@ def main() -> None:
             "num_parameters": num_parameters,
             "val": summary,
         }
-        write_json(output_dir / "all_results.json", results | {"recipe": asdict(recipe)})
+        with replace_when_done(output_dir / "all_results.json") as path:
+            path.write_text(json.dumps(results | {"recipe": asdict(recipe)}, indent=2) + "\n")
     accelerator.end_training()
 
 

@@ -31,7 +31,6 @@ def score_moving_shapes(
     processor: Any,
     split: str,
     indices: Iterable[int],
-    config_name: str = "single",
     threshold: float = 0.5,
     config: MovingShapesConfig | None = None,
     on_video: Callable[[list[dict[str, Any]]], None] | None = None,
@@ -45,9 +44,8 @@ def score_moving_shapes(
         processor: Its processor.
         split: "train", "val" or "test".
         indices: Numbers of the videos in the split.
-        config_name: "single" for expressions with one target, "all" for those with several or none as well.
         threshold: Probability above which a pixel belongs to the object.
-        config: Configuration of the generator.
+        config: Configuration of the generator; its subset says which expressions there are.
         on_video: Called after each video with its results, to show progress.
 
     Returns:
@@ -57,18 +55,16 @@ def score_moving_shapes(
     """
     from hf_rvos.metrics.functional import contour_accuracy, region_similarity
 
-    if config_name not in ("single", "all"):
-        raise ValueError(f"config_name is {config_name!r}, expected 'single' or 'all'")
     config = config or MovingShapesConfig()
     was_training = model.training
     model.eval()
     results = []
     for index in indices:
         video = generate_video(split, index, config)
-        rows = [row for row in video.rows if config_name == "all" or row["skill"] not in ("several", "none")]
-        if not rows:
-            continue
+        rows = video.rows
         inputs = processor(videos=[video.frames], text=[[row["expression"] for row in rows]], return_tensors="pt")
+        if inputs["pixel_mask"].all():
+            inputs.pop("pixel_mask")  # nothing is padded, and the model has less to compute without a mask
         outputs = model(**inputs.to(model.device), queries="best")
         tracks = processor.post_process_referring_video_segmentation(
             outputs, threshold=threshold, target_sizes=[video.frames.shape[1:3]] * len(rows)

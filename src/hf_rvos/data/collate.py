@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-
 from transformers import PreTrainedTokenizerBase
 
 

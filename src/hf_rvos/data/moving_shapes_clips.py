@@ -15,24 +15,25 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
 from hf_rvos.data.sampling import sample_clip, sample_generator
-from hf_rvos.data.transforms import boxes_from_masks, mirror_expression, resize_clip
+from hf_rvos.data.transforms import mirror_expression, resize_clip, training_boxes
 
 
 class MovingShapesClips(Dataset):
     """One sample is a clip of one video with all expressions whose single target is visible in it.
 
-    Samples are asked for by `(epoch, index)`, and everything random about them follows from the seed and these two.
+    Samples are asked for by `(epoch, index, clip_length)`; what is random about them follows from the seed, epoch
+    and index.
 
     Args:
         split: "train", "val" or "test".
         num_videos: Videos of the split to use, from the first.
-        clip_length: Frames of a clip.
-        strides: Distances between the frames of a clip to choose from.
+        max_stride: Largest distance between two frames of a clip; None lets every clip span its video.
         size: `(height, width)` of the frames given to the model; None keeps the size of the video.
         flip_probability: How often a clip is mirrored, along with its expressions.
         seed: Seed of all draws.
@@ -43,32 +44,31 @@ class MovingShapesClips(Dataset):
         self,
         split: str = "train",
         num_videos: int = 8000,
-        clip_length: int = 8,
-        strides: tuple[int, ...] = (1, 2),
+        max_stride: int | None = None,
         size: tuple[int, int] | None = None,
         flip_probability: float = 0.5,
         seed: int = 0,
         config: MovingShapesConfig | None = None,
     ):
-        self.split, self.num_videos, self.clip_length, self.strides = split, num_videos, clip_length, strides
+        self.split, self.num_videos, self.max_stride = split, num_videos, max_stride
         self.size, self.flip_probability, self.seed = size, flip_probability, seed
         self.config = config or MovingShapesConfig()
 
     def __len__(self) -> int:
         return self.num_videos
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        epoch, index, clip_length = key
         generator = sample_generator(self.seed, epoch, index)
         # A clip that shows none of the targets teaches nothing, so another video takes its place.
-        while (sample := self._sample(index, generator)) is None:
+        while (sample := self._sample(index, clip_length, generator)) is None:
             index = int(generator.integers(self.num_videos))
         return sample
 
-    def _sample(self, index, generator) -> dict[str, Any] | None:
+    def _sample(self, index: int, clip_length: int, generator: np.random.Generator) -> dict[str, Any] | None:
         video = generate_video(self.split, index, self.config)
         rows = [row for row in video.rows if len(row["object_ids"]) == 1]
-        chosen = sample_clip(len(video.frames), self.clip_length, generator, self.strides)
+        chosen = sample_clip(len(video.frames), clip_length, generator, self.max_stride)
         frames = torch.from_numpy(video.frames[chosen]).permute(0, 3, 1, 2)
         object_map = torch.from_numpy(video.object_map[chosen])
         targets = torch.tensor([row["object_ids"][0] + 1 for row in rows], dtype=object_map.dtype)
@@ -80,7 +80,7 @@ class MovingShapesClips(Dataset):
             expressions = [mirror_expression(expression) for expression in expressions]
         if self.size is not None:
             frames, masks = resize_clip(frames, masks, self.size)
-        boxes, valid_frames = boxes_from_masks(masks)
+        boxes, valid_frames = training_boxes(masks)
         visible = valid_frames.any(-1)
         if not visible.any():
             return None

@@ -13,11 +13,11 @@
 # limitations under the License.
 """Which videos make up a batch, and which frames of a video make up a clip.
 
-Every draw is a function of `(seed, epoch, index)`, never of a worker's state: a run that was interrupted continues with
-exactly the batches it would have seen, and the number of workers changes nothing.
+Every draw is a function of `(seed, epoch, index)`, never of a worker's state: a run that was interrupted continues
+with exactly the batches it would have seen, and the number of workers changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -29,34 +29,32 @@ def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
 
 
 def sample_clip(
-    num_frames: int, clip_length: int, generator: np.random.Generator, strides: tuple[int, ...] = (1,)
+    num_frames: int, clip_length: int, generator: np.random.Generator, max_stride: int | None = None
 ) -> np.ndarray:
-    """Draw a window of evenly spaced frames.
+    """Draw evenly spaced frames that span as much of the video as they can.
 
     Args:
         num_frames: Frames of the video.
         clip_length: Frames of the clip; a shorter video is padded by repeating its last frame.
         generator: Source of the draw.
-        strides: Distances between frames to choose from. Those too long for the video are left out.
+        max_stride: Largest distance between two frames, 1 for a window of consecutive frames; None for no limit.
 
     Returns:
         `(clip_length,)` frame indices in ascending order.
     """
-    if clip_length < 1 or num_frames < 1 or not strides or min(strides) < 1:
+    if min(num_frames, clip_length, max_stride or 1) < 1:
         raise ValueError(
-            f"num_frames ({num_frames}), clip_length ({clip_length}) and strides ({strides}) must all be at least 1"
+            f"num_frames ({num_frames}), clip_length ({clip_length}) and max_stride ({max_stride}) must be at least 1"
         )
-    # The last frame is (clip_length - 1) strides after the first one.
-    fitting = [stride for stride in strides if (clip_length - 1) * stride < num_frames]
-    if not fitting:
+    if clip_length > num_frames:
         return np.minimum(np.arange(clip_length), num_frames - 1)
-    stride = fitting[generator.integers(len(fitting))]
+    stride = min(num_frames // clip_length, max_stride or num_frames)
     start = generator.integers(num_frames - (clip_length - 1) * stride)
     return start + stride * np.arange(clip_length)
 
 
-class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of `(epoch, index)` without end; batch `n` is computed from `n` alone.
+class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
+    """Batches of `(epoch, index, clip_length)` without end; batch `n` is computed from `n` alone.
 
     A resumed run passes `start` instead of walking through the batches it has seen. With several processes, each takes
     its own share of every global batch.
@@ -64,6 +62,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     Args:
         num_samples: Samples of an epoch. The last ones that do not fill a global batch wait for another epoch.
         batch_size: Samples of a batch of one process.
+        clip_lengths: Frames of the clips of a batch; batches take them in turns.
         seed: Seed of the order.
         start: Number of the first batch to produce.
         process_index: Number of this process.
@@ -74,6 +73,7 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
         self,
         num_samples: int,
         batch_size: int,
+        clip_lengths: Sequence[int],
         seed: int,
         start: int = 0,
         process_index: int = 0,
@@ -84,14 +84,17 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
             raise ValueError(
                 f"{num_samples} samples do not fill one batch of {batch_size} in each of {num_processes} processes"
             )
-        self.num_samples, self.batch_size, self.seed, self.start = num_samples, batch_size, seed, start
+        self.num_samples, self.batch_size, self.clip_lengths = num_samples, batch_size, tuple(clip_lengths)
+        self.seed, self.start = seed, start
         self.process_index, self.num_processes = process_index, num_processes
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         epoch, first = divmod(self.start, self.batches_per_epoch)
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
             for number in range(first, self.batches_per_epoch):
                 begin = (number * self.num_processes + self.process_index) * self.batch_size
-                yield [(epoch, int(index)) for index in order[begin : begin + self.batch_size]]
+                batch = epoch * self.batches_per_epoch + number
+                clip_length = self.clip_lengths[batch % len(self.clip_lengths)]
+                yield [(epoch, int(index), clip_length) for index in order[begin : begin + self.batch_size]]
             epoch, first = epoch + 1, 0

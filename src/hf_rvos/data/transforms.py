@@ -16,7 +16,10 @@
 import re
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+
+from hf_rvos.ops.boxes import boxes_from_masks, normalize_boxes, xyxy_to_cxcywh
+from hf_rvos.ops.masks import resize_masks
 
 
 _MIRRORED_WORDS = {
@@ -39,11 +42,10 @@ def mirror_expression(expression: str) -> str:
     return _MIRRORED_PATTERN.sub(lambda match: _MIRRORED_WORDS[match.group()], expression)
 
 
-def boxes_from_masks(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Training boxes of binary masks.
+def training_boxes(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes a model learns, and where there is something to learn.
 
-    As in the released code, the corners are the first and last occupied column and row *inclusive*, so that an object
-    one pixel wide has no area and counts as absent.
+    As in the released code an object one pixel wide counts as absent: its box of inclusive corners has no area.
 
     Args:
         masks: `(..., height, width)` boolean.
@@ -52,15 +54,8 @@ def boxes_from_masks(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         Boxes `(..., 4)` cxcywh, normalised to [0, 1] by the size of the mask and zero where the object is absent, and
         `(...)` boolean, True where it is present.
     """
-    corners = []
-    for occupied in (masks.any(-2), masks.any(-1)):  # columns (..., W), rows (..., H)
-        size = occupied.shape[-1]
-        first = occupied.int().argmax(-1)
-        last = size - 1 - occupied.flip(-1).int().argmax(-1)
-        corners.append((first / size, last / size))
-    (left, right), (top, bottom) = corners
-    boxes = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], dim=-1)
-    present = masks.flatten(-2).any(-1) & (boxes[..., 2:] > 0).all(-1)
+    boxes = xyxy_to_cxcywh(normalize_boxes(boxes_from_masks(masks), masks.shape[-2:]))
+    present = (boxes[..., 2:] > 0).all(-1)
     return boxes * present[..., None], present
 
 
@@ -75,8 +70,6 @@ def resize_clip(frames: torch.Tensor, masks: torch.Tensor, size: tuple[int, int]
     Returns:
         The two in the new size, types unchanged.
     """
-    if frames.shape[-2:] == size:
+    if frames.shape[-2:] == tuple(size):
         return frames, masks
-    frames = nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=True)
-    masks = nn.functional.interpolate(masks.to(torch.uint8), size=size, mode="nearest-exact").bool()
-    return frames, masks
+    return F.interpolate(frames, size=tuple(size), mode="bilinear", antialias=True), resize_masks(masks, size)

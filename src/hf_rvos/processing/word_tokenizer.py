@@ -16,7 +16,6 @@
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
-
 from transformers import PreTrainedTokenizerFast
 
 
