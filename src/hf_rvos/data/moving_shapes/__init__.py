@@ -13,6 +13,38 @@
 # limitations under the License.
 """Moving Shapes: a generated benchmark in which every sentence carries the skill it tests."""
 
+from importlib import import_module
+from typing import Any
+
 from hf_rvos.data.moving_shapes.config import SPLIT_SIZES, VERSION, MovingShapesConfig
 from hf_rvos.data.moving_shapes.generate import MovingShapesVideo, generate_video
 from hf_rvos.data.moving_shapes.language import vocabulary
+from hf_rvos.data.moving_shapes.sentences import SKILLS
+
+
+# Imported when first used: `datasets` and the video writer are heavy, and training on the fly needs neither.
+_LAZY = {
+    "MovingShapes": "builder",
+    "decode_rows": "builder",
+    "load_clip": "builder",
+    "load_masks": "builder",
+    "export_mp4": "export",
+    "export_ref_youtube_vos": "export",
+}
+
+__all__ = [
+    "SKILLS",
+    "SPLIT_SIZES",
+    "VERSION",
+    "MovingShapesConfig",
+    "MovingShapesVideo",
+    "generate_video",
+    "vocabulary",
+    *_LAZY,
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

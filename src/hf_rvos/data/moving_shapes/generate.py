@@ -57,6 +57,15 @@ class MovingShapesVideo:
         return np.isin(self.object_map, np.array(row["object_ids"], dtype=np.int64) + 1)
 
 
+def video_key(split: str, index: int, config: MovingShapesConfig) -> tuple[str, str, int]:
+    """What names the random streams of a video; refuses splits and indices that do not exist."""
+    if split not in SPLIT_SIZES:
+        raise ValueError(f"split is {split!r}, expected one of {tuple(SPLIT_SIZES)}.")
+    if index < 0:
+        raise ValueError(f"index is {index}, expected 0 or more.")
+    return config.version, split, index
+
+
 def generate_video(split: str, index: int, config: MovingShapesConfig | None = None) -> MovingShapesVideo:
     """Draw video `index` of a split: the same bytes on every machine, in any order, in any worker.
 
@@ -80,11 +89,7 @@ def generate_video(split: str, index: int, config: MovingShapesConfig | None = N
         (16, 128, 192, 3)
     """
     config = config or MovingShapesConfig()
-    if split not in SPLIT_SIZES:
-        raise ValueError(f"split is {split!r}, expected one of {tuple(SPLIT_SIZES)}.")
-    if index < 0:
-        raise ValueError(f"index is {index}, expected 0 or more.")
-    key = (config.version, split, index)
+    key = video_key(split, index, config)
     scene = sample_scene(config, RandomStream(*key, "scene"))
     rendering = render_scene(scene, config, RandomStream(*key, "background"))
     rows = write_rows(SceneFacts(scene, rendering, config), config, split, RandomStream(*key, "sentences"))
