@@ -14,13 +14,14 @@
 
 """Multi-scale deformable attention (Deformable DETR, equation 2)."""
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.integrations import use_kernel_forward_from_hub
+
+from hf_rvos.layers.remembered import remembered
 
 
 # The CUDA kernel wants the flattened batch to be a multiple of min(batch, step); a step above any batch is always one.
@@ -39,13 +40,12 @@ class SpatialLayout(NamedTuple):
     extents: torch.Tensor
 
 
-@lru_cache(maxsize=64)
+@remembered
 def spatial_layout(shapes: tuple[tuple[int, int], ...], device: torch.device) -> SpatialLayout:
     """Tensors of a list of `(height, width)`, kept so that no clip waits for a copy to the device."""
-    with torch.inference_mode(False):
-        sizes = torch.tensor(shapes, dtype=torch.int64)
-        starts = torch.cat((sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]))
-        return SpatialLayout(sizes.to(device), starts.to(device), sizes.flip(1).float().to(device))
+    sizes = torch.tensor(shapes, dtype=torch.int64, device=device)
+    starts = sizes.prod(1).cumsum(0) - sizes.prod(1)
+    return SpatialLayout(sizes, starts, sizes.flip(1).float())
 
 
 @use_kernel_forward_from_hub("MultiScaleDeformableAttention")
@@ -78,9 +78,9 @@ class MultiScaleDeformableAttention(nn.Module):
         """
         batch_size, _, num_heads, head_size = value.shape
         num_queries = sampling_locations.shape[1]
-        # Locations in half precision move samples by several pixels, so sampling and sum are done in float32.
-        grids = (2 * sampling_locations.float() - 1).transpose(1, 2).flatten(0, 1)  # (B*heads, Q, levels, points, 2)
-        weights = attention_weights.float().transpose(1, 2).flatten(0, 1)[:, None]  # (B*heads, 1, Q, levels, points)
+        dtype = torch.promote_types(value.dtype, torch.float32)
+        grids = (2 * sampling_locations.to(dtype) - 1).transpose(1, 2).flatten(0, 1)  # (B*heads, Q, levels, points, 2)
+        weights = attention_weights.to(dtype).transpose(1, 2).flatten(0, 1)[:, None]  # (B*heads, 1, Q, levels, points)
         lengths = [height * width for height, width in value_spatial_shapes_list]
         output = 0
         for level, tokens in enumerate(value.split(lengths, dim=1)):
@@ -88,7 +88,7 @@ class MultiScaleDeformableAttention(nn.Module):
             maps = tokens.permute(0, 2, 3, 1).reshape(
                 batch_size * num_heads, head_size, *value_spatial_shapes_list[level]
             )
-            samples = F.grid_sample(maps.float().contiguous(), grids[:, :, level], align_corners=False)
+            samples = F.grid_sample(maps.to(dtype).contiguous(), grids[:, :, level], align_corners=False)
             output = output + (samples * weights[:, :, :, level]).sum(-1)  # (B*heads, head_size, Q)
         output = output.view(batch_size, num_heads * head_size, num_queries).transpose(1, 2)
         return output.to(value.dtype).contiguous()
@@ -141,21 +141,23 @@ class DeformableAttention(nn.Module):
         if memory_mask is not None:
             value = value * memory_mask[..., None].to(value.dtype)
         per_head = (batch_size, num_queries, self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).view(*per_head, 2)
-        weights = self.attention_weights(query).view(*per_head[:3], -1).softmax(-1).view(per_head)
+        # Locations in half precision would move samples by several pixels, and the CUDA kernel wants one dtype.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        offsets = self.sampling_offsets(query).view(*per_head, 2).to(dtype)
+        weights = self.attention_weights(query).view(*per_head[:3], -1).softmax(-1, dtype=dtype).view(per_head)
 
-        centers = reference_points[:, :, None, :, None, :2].float()
-        if reference_points.shape[-1] == 2:
-            steps = offsets.float() / layout.extents[:, None]
+        references = reference_points[:, :, None, :, None].to(dtype)
+        if references.shape[-1] == 2:
+            steps = offsets / layout.extents[:, None]
         else:
-            steps = offsets.float() / self.num_points * reference_points[:, :, None, :, None, 2:].float() * 0.5
+            steps = offsets / self.num_points * references[..., 2:] * 0.5
         attended = self.attn(
-            value.unflatten(-1, (self.num_heads, -1)),
+            value.to(dtype).unflatten(-1, (self.num_heads, -1)),
             layout.shapes,
             spatial_shapes,
             layout.starts,
-            centers + steps,
+            references[..., :2] + steps,
             weights,
             IM2COL_STEP,
         )
-        return self.output_proj(attended)
+        return self.output_proj(attended.to(query.dtype))

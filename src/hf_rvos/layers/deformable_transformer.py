@@ -14,14 +14,13 @@
 
 """Encoder and decoder layers of the deformable transformer, and its reference points."""
 
-from functools import lru_cache
-
 import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hf_rvos.layers.attention import MultiHeadAttention
 from hf_rvos.layers.deformable_attention import DeformableAttention
+from hf_rvos.layers.remembered import remembered
 
 
 def inverse_sigmoid(probabilities: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
@@ -30,15 +29,14 @@ def inverse_sigmoid(probabilities: torch.Tensor, epsilon: float = 1e-5) -> torch
     return torch.log(probabilities.clamp(min=epsilon) / (1 - probabilities).clamp(min=epsilon))
 
 
-@lru_cache(maxsize=64)
+@remembered
 def _cell_centers(shapes: tuple[tuple[int, int], ...], device: torch.device) -> torch.Tensor:
-    with torch.inference_mode(False):
-        centers = []
-        for height, width in shapes:
-            y = (torch.arange(height, dtype=torch.float32) + 0.5) / height
-            x = (torch.arange(width, dtype=torch.float32) + 0.5) / width
-            centers.append(torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1).flatten(0, 1))
-        return torch.cat(centers).to(device)
+    centers = []
+    for height, width in shapes:
+        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        centers.append(torch.stack((x.expand(height, width), y[:, None].expand(height, width)), -1).flatten(0, 1))
+    return torch.cat(centers)
 
 
 def encoder_reference_points(
@@ -57,9 +55,11 @@ def encoder_reference_points(
     centers = _cell_centers(tuple(spatial_shapes), device)[None, :, None]
     if valid_ratios is None:
         return centers
-    lengths = torch.tensor([height * width for height, width in spatial_shapes], device=device)
-    own_ratios = valid_ratios.repeat_interleave(lengths, dim=1, output_size=centers.shape[1])
-    return centers / own_ratios[:, :, None] * valid_ratios[:, None]
+    own_ratios = [
+        ratios[:, None].expand(-1, height * width, -1)
+        for ratios, (height, width) in zip(valid_ratios.unbind(1), spatial_shapes)
+    ]
+    return centers / torch.cat(own_ratios, dim=1)[:, :, None] * valid_ratios[:, None]
 
 
 class FeedForward(nn.Module):

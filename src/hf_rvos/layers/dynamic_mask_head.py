@@ -17,6 +17,7 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.utils.generic import maybe_autocast
 
 
 class DynamicMaskHead(nn.Module):
@@ -83,20 +84,20 @@ class DynamicMaskHead(nn.Module):
             hidden = self._project_and_mix(features, feature_weights, projection)
         hidden = hidden.view(num_frames, num_queries, self.channels, height, width)
 
-        # Offsets reach hundreds of pixels: half precision would round them to whole ones.
-        center_x = centers[..., 0].float() * frame_sizes[:, None, 1]
-        center_y = centers[..., 1].float() * frame_sizes[:, None, 0]
-        columns = torch.arange(width, device=features.device, dtype=torch.float32) * self.stride + self.stride // 2
-        rows = torch.arange(height, device=features.device, dtype=torch.float32) * self.stride + self.stride // 2
-        weight_x, weight_y = weights[0][..., -2].float(), weights[0][..., -1].float()  # (N, Q, channels)
-        along_x = weight_x[..., None] * (center_x[..., None] - columns)[:, :, None]
-        along_y = weight_y[..., None] * (center_y[..., None] - rows)[:, :, None] + biases[0].float()[..., None]
-        hidden = hidden + along_x.to(hidden.dtype)[..., None, :] + along_y.to(hidden.dtype)[..., :, None]
-
-        hidden = hidden.flatten(3)
-        for weight, bias in zip(weights[1:], biases[1:]):
-            hidden = weight @ hidden.relu() + bias[..., None]
-        return hidden.view(num_frames, num_queries, height, width)
+        # Offsets reach hundreds of pixels, which half precision would round to whole ones, and their terms cancel.
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
+        with maybe_autocast(features.device.type, enabled=False):
+            center_x = centers[..., 0].to(dtype) * frame_sizes[:, None, 1]
+            center_y = centers[..., 1].to(dtype) * frame_sizes[:, None, 0]
+            columns = torch.arange(width, device=features.device, dtype=dtype) * self.stride + self.stride // 2
+            rows = torch.arange(height, device=features.device, dtype=dtype) * self.stride + self.stride // 2
+            weight_x, weight_y = weights[0][..., -2].to(dtype), weights[0][..., -1].to(dtype)  # (N, Q, channels)
+            along_x = weight_x[..., None] * (center_x[..., None] - columns)[:, :, None]
+            along_y = weight_y[..., None] * (center_y[..., None] - rows)[:, :, None] + biases[0].to(dtype)[..., None]
+            mixed = (hidden.to(dtype) + along_x[..., None, :] + along_y[..., :, None]).flatten(3)
+            for weight, bias in zip(weights[1:], biases[1:]):
+                mixed = weight.to(dtype) @ mixed.relu() + bias.to(dtype)[..., None]
+        return mixed.view(num_frames, num_queries, height, width).to(hidden.dtype)
 
     @staticmethod
     def _project_and_mix(features: torch.Tensor, weights: torch.Tensor, projection: nn.Conv2d) -> torch.Tensor:

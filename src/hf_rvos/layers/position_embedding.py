@@ -19,9 +19,10 @@ all padding the arguments of the sines are huge, and released weights react to t
 """
 
 import math
-from functools import lru_cache
 
 import torch
+
+from hf_rvos.layers.remembered import remembered
 
 
 TEMPERATURE = 10000.0
@@ -68,11 +69,10 @@ def pixel_position_embedding(pixel_mask: torch.Tensor, num_channels: int) -> tor
     return torch.cat((_sine_code(rows, num_channels // 2), _sine_code(columns, num_channels // 2)), dim=-1)
 
 
-@lru_cache(maxsize=64)
+@remembered
 def unpadded_pixel_position_embedding(
     height: int, width: int, num_channels: int, device: torch.device
 ) -> torch.Tensor:
     """The code of one map without padding, `(1, height, width, num_channels)`, kept for the next clip of this size."""
-    with torch.inference_mode(False), torch.no_grad():
-        mask = torch.ones(1, height, width, dtype=torch.bool, device=device)
-        return pixel_position_embedding(mask, num_channels)
+    mask = torch.ones(1, height, width, dtype=torch.bool, device=device)
+    return pixel_position_embedding(mask, num_channels)

@@ -30,6 +30,7 @@ from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
+from transformers.utils.generic import can_return_tuple
 
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.kernels import KernelGuardMixin
@@ -147,12 +148,14 @@ class ReferFormerModelOutput(ModelOutput):
             Box after each decoder layer, cxcywh in units of the unpadded frame.
         initial_reference_points (`torch.FloatTensor` of shape `(1, num_queries, 2)`):
             Where the first decoder layer looks from, (x, y) in units of the unpadded frame.
-        encoder_last_hidden_state (`torch.FloatTensor` of shape `(frames, num_tokens, hidden_size)`):
+        encoder_last_hidden_state (`torch.Tensor` of shape `(num_expressions * num_frames, num_tokens, hidden_size)`):
             Encoded pixels of the four levels.
         fine_pixels (`torch.FloatTensor` of shape `(num_expressions * num_frames, hidden_size, height, width)`):
             Output of the pixel decoder at stride 4.
         frame_sizes (`torch.FloatTensor` of shape `(num_expressions, 2)`):
             Height and width of the frames before padding.
+        frame_mask (`torch.BoolTensor` of shape `(num_expressions, num_frames)`, *optional*):
+            True at frames that have real pixels. None without padding.
     """
 
     hidden_states: tuple[torch.FloatTensor, ...] | None = None
@@ -161,6 +164,7 @@ class ReferFormerModelOutput(ModelOutput):
     encoder_last_hidden_state: torch.FloatTensor | None = None
     fine_pixels: torch.FloatTensor | None = None
     frame_sizes: torch.FloatTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
 
 
 class ReferFormerTextProjection(nn.Module):
@@ -231,7 +235,7 @@ class ReferFormerDecoder(nn.Module):
         """
         positions = self.query_positions[None]
         queries = sentences[:, None].expand(-1, positions.shape[1], -1)
-        initial_points = self.reference_points(positions).sigmoid()
+        initial_points = self.reference_points(positions).float().sigmoid()
         references = initial_points.expand(queries.shape[0], -1, -1)
         hidden_states, boxes = (), ()
         for layer, box_head in zip(self.layers, self.box_heads):
@@ -240,7 +244,7 @@ class ReferFormerDecoder(nn.Module):
                 in_padded_frame = in_padded_frame * valid_ratios[:, None].repeat(1, 1, 1, references.shape[-1] // 2)
             queries = layer(queries, positions, memory, in_padded_frame, spatial_shapes, memory_mask)
             # A point becomes the centre of the first box, whose size starts from the head alone.
-            start = F.pad(inverse_sigmoid(references.float()), (0, 4 - references.shape[-1]))
+            start = F.pad(inverse_sigmoid(references), (0, 4 - references.shape[-1]))
             box = (box_head(queries).float() + start).sigmoid()
             references = box.detach()
             hidden_states, boxes = (*hidden_states, queries), (*boxes, box)
@@ -294,15 +298,9 @@ class ReferFormerPixelDecoderBlock(GradientCheckpointingLayer):
         self, pixels: torch.Tensor, positions: torch.Tensor, pixel_mask: torch.Tensor | None
     ) -> torch.Tensor:
         height, width = pixels.shape[2:4]
-        reduced_height, reduced_width = height // self.reduction, width // self.reduction
-        if not (reduced_height and reduced_width):
-            raise ValueError(
-                f"A feature map of {height}x{width} cells is too small to be reduced by {self.reduction}. "
-                "Frames need at least 32 pixels in height and width; resize the video."
-            )
         if self.reduction > 1:
-            rows = _nearest_index(height, reduced_height, pixels.device)
-            columns = _nearest_index(width, reduced_width, pixels.device)
+            rows = _nearest_index(height, height // self.reduction, pixels.device)
+            columns = _nearest_index(width, width // self.reduction, pixels.device)
             pixels = pixels[:, :, rows][:, :, :, columns]
             positions = positions[:, :, rows][:, :, :, columns]
             if pixel_mask is not None:
@@ -481,6 +479,11 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         self.text_projection = ReferFormerTextProjection(
             config.text_config.hidden_size, size, config.text_projection_dropout
         )
+        if len(self.backbone.channels) != 4:
+            raise ValueError(
+                f"backbone_config exports {len(self.backbone.channels)} feature maps, expected 4, with strides 4, 8, "
+                "16 and 32. Set its out_features."
+            )
         fine_channels, *channels = self.backbone.channels
         self.level_projections = nn.ModuleList(
             [ReferFormerLevelProjection(in_channels, size) for in_channels in channels]
@@ -535,7 +538,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         Raises:
             ValueError: if an input has the wrong rank or the sizes do not fit together.
         """
-        _check_videos(pixel_values_videos, pixel_mask)
+        _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
         num_videos, num_frames, _, height, width = pixel_values_videos.shape
         feature_maps = extract_frame_features(self.backbone, pixel_values_videos)
         if annotated_frames is not None:
@@ -571,6 +574,8 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
                 [torch.stack((mask[:, 0].float().mean(1), mask[:, :, 0].float().mean(1)), -1) for mask in masks[1:]],
                 dim=1,
             ).unflatten(0, folded)
+            # Frames without a real pixel, at the end of a shorter clip, must not divide by zero.
+            valid_ratios = torch.where(valid_ratios > 0, valid_ratios, 1.0)
             masks = [mask.unflatten(0, folded) for mask in masks]
             first = pixel_mask[:, 0]
             frame_sizes = torch.stack((first[:, :, 0].sum(1), first[:, 0].sum(1)), dim=-1).float()
@@ -603,7 +608,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             [`ReferFormerTextFeatures`]
 
         Raises:
-            ValueError: if `input_ids` does not have two dimensions.
+            ValueError: if `input_ids` does not have two dimensions or `attention_mask` another shape.
         """
         if input_ids.ndim != 2:
             raise ValueError(
@@ -612,6 +617,11 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}, expected that of input_ids: "
+                f"{tuple(input_ids.shape)}"
+            )
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         words = self.text_projection(encoded.last_hidden_state)
         return ReferFormerTextFeatures(
@@ -621,6 +631,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             word_mask=attention_mask.bool(),
         )
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -638,22 +649,18 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         Returns:
             [`ReferFormerModelOutput`]
         """
-        if video_features is None:
-            if pixel_values_videos is None:
-                raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
-            video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
+        if video_features is None and pixel_values_videos is None:
+            raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
+        if text_features is None and input_ids is None:
+            raise ValueError("input_ids is missing: give the tokens of a text, or text_features of an earlier call.")
+        # Text first: its encoder looks at values of the mask, for which an accelerator would have to end the backbone.
         if text_features is None:
-            if input_ids is None:
-                raise ValueError("input_ids is missing: give the tokens of a text, or text_features.")
             text_features = self.get_text_features(input_ids, attention_mask)
-        num_expressions, num_videos = text_features.words.shape[0], video_features.pixels.shape[0]
-        if video_index is None and num_expressions != num_videos:
-            raise ValueError(
-                f"There are {num_expressions} expressions for {num_videos} videos. Give video_index, of shape "
-                "(num_expressions,), to say which video each expression refers to."
-            )
-        if video_index is not None and video_index.shape != (num_expressions,):
-            raise ValueError(f"video_index has shape {tuple(video_index.shape)}, expected ({num_expressions},)")
+        num_expressions = text_features.words.shape[0]
+        num_videos = len(pixel_values_videos) if video_features is None else len(video_features.pixels)
+        _check_video_index(video_index, num_expressions, num_videos)
+        if video_features is None:
+            video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
 
         video, text = video_features.select(video_index), text_features
         num_frames = video.pixels.shape[1]
@@ -670,7 +677,10 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         memory = fused.view(num_expressions * num_frames, -1, fused.shape[-1])
         lengths = [height * width for height, width in shapes]
         level_code = torch.cat([code.expand(n, -1) for n, code in zip(lengths, self.level_embedding)])
-        positions = (video.pixel_positions + level_code).flatten(0, 1)
+        positions = video.pixel_positions + level_code
+        if video.pixel_mask is not None:
+            positions = positions.expand(num_expressions, -1, -1, -1)
+        positions = positions.flatten(0, 1)
         memory_mask = None if video.pixel_mask is None else video.pixel_mask.flatten(0, 1)
         valid_ratios = None if video.valid_ratios is None else video.valid_ratios.flatten(0, 1)
         references = encoder_reference_points(shapes, valid_ratios, memory.device)
@@ -686,6 +696,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             encoder_last_hidden_state=memory,
             fine_pixels=self.pixel_decoder(memory, video, text, text.word_mask),
             frame_sizes=video.frame_sizes,
+            frame_mask=None if video.pixel_mask is None else video.pixel_mask[:, :, 0],
         )
 
 
@@ -718,6 +729,7 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
         """See [`ReferFormerModel.get_text_features`]."""
         return self.model.get_text_features(*args, **kwargs)
 
+    @can_return_tuple
     def forward(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -731,13 +743,12 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
         output_auxiliary: bool | None = None,
         video_features: ReferFormerVideoFeatures | None = None,
         text_features: ReferFormerTextFeatures | None = None,
-        return_dict: bool | None = None,
         **kwargs,
-    ) -> ReferringVideoSegmentationOutput | tuple:
+    ) -> ReferringVideoSegmentationOutput:
         """Segment, in every frame, the object that each expression refers to.
 
         Args:
-            pixel_values_videos (`torch.FloatTensor`, *optional*, of shape `(num_videos, num_frames, 3, height, width)`):
+            pixel_values_videos (`torch.Tensor` of shape `(num_videos, num_frames, 3, height, width)`, *optional*):
                 Normalised frames. Not needed with `video_features`.
             pixel_mask (`torch.BoolTensor` of shape `(num_videos, num_frames, height, width)`, *optional*):
                 True at real pixels; padding is at the right and at the bottom. None means no padding.
@@ -756,25 +767,27 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
             queries (`str`, *optional*, defaults to `"all"`):
                 `"all"` draws the masks of all queries, `"best"` only those of the query with the highest mean score.
             output_auxiliary (`bool`, *optional*):
-                Whether to return the predictions of earlier decoder layers. None means only with `labels`.
+                Whether to return the predictions of earlier decoder layers. None means only if `labels` are given and
+                `auxiliary_loss` is set; the loss does not depend on it.
             video_features ([`ReferFormerVideoFeatures`], *optional*):
                 Result of `get_video_features`, to be reused for further expressions.
             text_features ([`ReferFormerTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
-            return_dict (`bool`, *optional*):
-                False returns a tuple.
+            kwargs:
+                `return_dict=False` returns a tuple of the fields that are not None.
 
         Returns:
             [`ReferringVideoSegmentationOutput`]
 
         Raises:
-            ValueError: if inputs are missing, have the wrong rank or do not fit together, or if `labels` come with
-                `queries="best"`.
+            ValueError: if inputs are missing, have the wrong rank or do not fit together, if a side of the frames is
+                shorter than 29 pixels, or if `labels` or `output_auxiliary` come with `queries="best"`.
         """
         if queries not in ("all", "best"):
             raise ValueError(f'queries is {queries!r}, expected "all" or "best"')
-        if labels is not None and queries == "best":
-            raise ValueError('labels need the masks of all queries: call with queries="all"')
+        if queries == "best" and (labels is not None or output_auxiliary):
+            name = "output_auxiliary" if labels is None else "labels"
+            raise ValueError(f'{name} needs the masks of all queries: call with queries="all"')
         features = self.model(
             pixel_values_videos,
             pixel_mask,
@@ -784,6 +797,7 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
             annotated_frames,
             video_features,
             text_features,
+            return_dict=True,
         )
         num_expressions = features.frame_sizes.shape[0]
         num_frames = features.fine_pixels.shape[0] // num_expressions
@@ -796,10 +810,10 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
         query_index = auxiliary = None
         if queries == "best":
             # The choice needs the scores alone, so masks are drawn for one query.
-            query_index = best_query(logits)
+            query_index = best_query(logits, features.frame_mask)
             frame_index = query_index.repeat_interleave(num_frames)[:, None, None]
             hidden = torch.take_along_dim(features.hidden_states[-1], frame_index, 1)
-            centers = torch.take_along_dim(features.boxes[-1], frame_index, 1)[..., :2]
+            centers = torch.take_along_dim(features.boxes[-1], frame_index, 1)[..., :2].detach()
             masks = self.mask_head(
                 features.fine_pixels, self.mask_controller(hidden), centers, frame_sizes, self.mask_projection
             )
@@ -812,7 +826,8 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 return self.mask_head(mask_features, parameters, centers, frame_sizes)
 
             masks = draw(-1)
-            if output_auxiliary or (output_auxiliary is None and labels is not None and self.config.auxiliary_loss):
+            needed_for_loss = labels is not None and self.config.auxiliary_loss
+            if output_auxiliary or needed_for_loss:
                 auxiliary = [
                     {
                         "logits": by_query(self.class_heads[layer](features.hidden_states[layer])),
@@ -833,11 +848,11 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
             pred_masks=by_query(masks),
             query_index=query_index,
             reference_points=references,
-            auxiliary_outputs=auxiliary,
+            auxiliary_outputs=None if output_auxiliary is False else auxiliary,
             last_hidden_state=by_query(features.hidden_states[-1]),
         )
         if labels is not None:
-            layers = auxiliary if self.config.auxiliary_loss and auxiliary is not None else []
+            layers = auxiliary if needed_for_loss else []
             final = {"logits": output.logits, "pred_boxes": output.pred_boxes, "pred_masks": output.pred_masks}
             output.loss, output.loss_dict = referring_segmentation_loss(
                 [*layers, final],
@@ -849,22 +864,49 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 dice_weight=self.config.dice_loss_weight,
                 mask_stride=MASK_STRIDE,
             )
-        return output.to_tuple() if return_dict is False else output
+        return output
 
 
-def best_query(logits: torch.Tensor) -> torch.Tensor:
+def best_query(logits: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
     """The query that a clip is answered with: highest score in the mean over the frames, for its best class.
 
     Args:
         logits: `(num_expressions, num_queries, num_frames, num_classes)`.
+        frame_mask: `(num_expressions, num_frames)`, True at frames that count, or None when all do.
 
     Returns:
         `(num_expressions,)` indices.
     """
-    return logits.float().sigmoid().mean(2).amax(-1).argmax(1)
+    scores = logits.float().sigmoid()
+    if frame_mask is None:
+        means = scores.mean(2)
+    else:
+        means = (scores * frame_mask[:, None, :, None]).sum(2) / frame_mask.sum(1)[:, None, None]
+    return means.amax(-1).argmax(1)
 
 
-def _check_videos(pixel_values_videos: torch.Tensor, pixel_mask: torch.Tensor | None):
+def _check_video_index(video_index: torch.Tensor | None, num_expressions: int, num_videos: int):
+    if video_index is None:
+        if num_expressions != num_videos:
+            raise ValueError(
+                f"There are {num_expressions} expressions for {num_videos} videos. Give video_index, of shape "
+                "(num_expressions,), to say which video each expression refers to."
+            )
+        return
+    if video_index.shape != (num_expressions,):
+        raise ValueError(f"video_index has shape {tuple(video_index.shape)}, expected ({num_expressions},)")
+    _check_range("video_index", video_index, num_videos)
+
+
+def _check_range(name: str, index: torch.Tensor, size: int):
+    """Look at values where that is free: on an accelerator the host would wait for them, and a trace has none."""
+    if index.device.type == "cpu" and not torch.compiler.is_compiling() and not ((0 <= index) & (index < size)).all():
+        raise ValueError(f"{name} is {index.tolist()}, expected values from 0 to {size - 1}")
+
+
+def _check_videos(
+    pixel_values_videos: torch.Tensor, pixel_mask: torch.Tensor | None, annotated_frames: torch.Tensor | None
+):
     if pixel_values_videos.ndim != 5:
         raise ValueError(
             f"pixel_values_videos has {pixel_values_videos.ndim} dimensions, expected 5: (num_videos, num_frames, 3, "
@@ -875,8 +917,17 @@ def _check_videos(pixel_values_videos: torch.Tensor, pixel_mask: torch.Tensor | 
         raise ValueError(
             f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}, expected 3 channels in the third place"
         )
+    # Below this, the map of stride 4 has fewer than the 8 rows or columns that the pixel decoder makes one of.
+    if min(height, width) < 29:
+        raise ValueError(
+            f"pixel_values_videos has frames of {height}x{width} pixels, expected at least 29x29: resize the video."
+        )
     if pixel_mask is not None and pixel_mask.shape != (num_videos, num_frames, height, width):
         raise ValueError(
             f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {(num_videos, num_frames, height, width)}: "
             "pixel_values_videos without the channels."
         )
+    if annotated_frames is not None:
+        if annotated_frames.shape != (num_videos,):
+            raise ValueError(f"annotated_frames has shape {tuple(annotated_frames.shape)}, expected ({num_videos},)")
+        _check_range("annotated_frames", annotated_frames, num_frames)
