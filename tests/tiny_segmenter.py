@@ -25,7 +25,7 @@ WORDS = "the a red green blue circle square star moving left right up down".spli
 TEXT_LIMIT = 12
 
 
-def tiny_processor(shortest_edge: int = 32, **kwargs) -> RvosProcessor:
+def tiny_processor(shortest_edge: int = 48, **kwargs) -> RvosProcessor:
     tokenizer = build_word_tokenizer(WORDS, model_max_length=TEXT_LIMIT)
     return RvosProcessor(RvosVideoProcessor(size={"shortest_edge": shortest_edge}, **kwargs), tokenizer)
 

@@ -92,7 +92,9 @@ def convert(
     model: Annotated[ModelType, typer.Option(help="Which official code wrote the checkpoint.")],
     checkpoint: Annotated[Path, typer.Option(help="Official .pth file.")],
     output: Annotated[Path, typer.Option(help="Folder for the converted model and its processor.")],
-    tokenizer: Annotated[str, typer.Option(help="Hub id or folder of the tokenizer.")] = "roberta-base",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Hub id or folder of the tokenizer; the published one if not given.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="JSON file whose entries override the configuration.")] = None,
 ) -> None:
     """Convert an official checkpoint to a folder for from_pretrained."""

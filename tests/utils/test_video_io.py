@@ -197,7 +197,7 @@ def test_a_missing_url_names_the_argument(server):
 
 
 def test_missing_file_names_the_argument(tmp_path):
-    with pytest.raises(FileNotFoundError, match="video: nothing at .*expected a path"):
+    with pytest.raises(FileNotFoundError, match="video: nothing at .*expected a video file"):
         open_video(tmp_path / "missing.mp4")
 
 

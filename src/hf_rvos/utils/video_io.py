@@ -188,7 +188,9 @@ def _open_location(location: str) -> VideoReader:
     if os.path.isdir(location):
         return _open_folder(Path(location))
     if not os.path.exists(location):
-        raise FileNotFoundError(f"video: nothing at {location!r}, {VIDEO_FORMS}")
+        raise FileNotFoundError(
+            f"video: nothing at {location!r}, expected a video file, a folder of frames or an http(s) URL"
+        )
     return _open_file(location, location)
 
 
@@ -220,6 +222,8 @@ def _open_file(path: str, name: str, keep: Any = None) -> VideoReader:
             fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
             container.seek(0)
             first = next(container.decode(stream), None)
+    except av.EOFError:  # a header and nothing behind it
+        first = None
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"video: {name!r} cannot be read as a video ({error.strerror or error})") from error
     if first is None:

@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 
-# Colours that stay apart for colour-blind people (Okabe and Ito, Color Universal Design, 2008), black left out.
+# Colours that stay apart for colour-blind people (Okabe and Ito, Color Universal Design, 2008), with white in place of
+# their black, which dark videos would hide.
 PALETTE = (
     (230, 159, 0),  # orange
     (86, 180, 233),  # sky blue
@@ -30,7 +31,9 @@ PALETTE = (
     (0, 114, 178),  # blue
     (213, 94, 0),  # vermilion
     (204, 121, 167),  # reddish purple
+    (255, 255, 255),  # white
 )
+LEGEND_OPACITY = 0.6  # of the ground behind the text
 
 
 def draw_masks(
@@ -58,14 +61,15 @@ def draw_masks(
         cv2.drawContours(drawn, outlines, -1, color, thickness=1 if min(mask.shape) < 480 else 2)
     if labels:
         legend = _legend(tuple(labels), frame.shape[0], frame.shape[1])
-        height, width = legend.shape[:2]
-        drawn[:height, :width] = legend
+        corner = drawn[: legend.shape[0], : legend.shape[1]]
+        opacity = legend[..., 3:] / 255
+        corner[:] = np.round((1 - opacity) * corner + opacity * legend[..., :3])
     return drawn
 
 
 @lru_cache(maxsize=8)
 def _legend(labels: tuple[str, ...], frame_height: int, frame_width: int) -> np.ndarray:
-    """A coloured square and the text of each label on black, `(height, width, 3)`, at most as large as the frame."""
+    """A coloured square and the text of each label, `(height, width, 4)` uint8 RGBA, at most as large as the frame."""
     font_size = min(max(10, frame_height // 25), max(6, frame_height // (2 * len(labels))))
     font = ImageFont.load_default(font_size)
     line, margin = round(font_size * 1.4), round(font_size * 0.4)
@@ -73,7 +77,7 @@ def _legend(labels: tuple[str, ...], frame_height: int, frame_width: int) -> np.
     room = frame_width - text_left - margin
     labels = [_shorten(label, font, room) for label in labels]
     width = text_left + margin + max(int(np.ceil(font.getlength(label))) for label in labels)
-    image = Image.new("RGB", (width, line * len(labels) + margin))
+    image = Image.new("RGBA", (width, line * len(labels) + margin), (0, 0, 0, round(255 * LEGEND_OPACITY)))
     draw = ImageDraw.Draw(image)
     for index, label in enumerate(labels):
         top = margin + line * index
