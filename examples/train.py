@@ -300,7 +300,8 @@ def main() -> None:
         dataset,
         batch_sampler=sampler,
         num_workers=recipe.num_workers,
-        collate_fn=ClipCollator(processor.tokenizer),
+        # Clips of one size need no padding, and the published inference has none either.
+        collate_fn=ClipCollator(processor.tokenizer, pad_to_multiple_of=1),
         pin_memory=accelerator.device.type == "cuda",
     )
 

@@ -1,0 +1,74 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import pytest
+import torch
+
+from hf_rvos.data.collate import ClipCollator
+from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+
+
+def sample(height=32, width=64, num_frames=2, expressions=("a star",), value=0):
+    count = len(expressions)
+    return {
+        "frames": torch.full((num_frames, 3, height, width), value, dtype=torch.uint8),
+        "expressions": list(expressions),
+        "masks": torch.ones(count, num_frames, height, width, dtype=torch.bool),
+        "boxes": torch.rand(count, num_frames, 4),
+        "valid_frames": torch.ones(count, num_frames, dtype=torch.bool),
+        "video_id": "train/0",
+    }
+
+
+@pytest.fixture
+def collate():
+    return ClipCollator(build_word_tokenizer(["a", "star", "red", "ring"]))
+
+
+def test_video_index_names_the_video_of_each_expression(collate):
+    batch = collate([sample(expressions=["a star", "a ring"]), sample(), sample(expressions=["a", "star", "ring"])])
+    assert batch["video_index"].tolist() == [0, 0, 1, 2, 2, 2]
+    assert len(batch["labels"]) == len(batch["input_ids"]) == 6
+
+
+def test_pixels_are_normalised(collate):
+    batch = collate([sample(value=255)])
+    expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(batch["pixel_values_videos"][0, 0, :, 0, 0], expected)
+
+
+def test_clips_of_one_fitting_size_need_no_mask(collate):
+    assert collate([sample(), sample()])["pixel_mask"] is None
+
+
+@pytest.mark.parametrize("sizes", [[(32, 64), (64, 32)], [(30, 60)]], ids=["different", "not a multiple"])
+def test_padding_is_zero_and_masked(collate, sizes):
+    batch = collate([sample(*size, value=9) for size in sizes])
+    height, width = batch["pixel_values_videos"].shape[-2:]
+    assert height % 32 == width % 32 == 0
+    for index, size in enumerate(sizes):
+        expected = torch.zeros(height, width, dtype=torch.bool)
+        expected[: size[0], : size[1]] = True
+        assert (batch["pixel_mask"][index] == expected).all()
+        assert (batch["pixel_values_videos"][index, ..., ~expected] == 0).all()
+        assert batch["labels"][index]["masks"].shape[-2:] == size
+
+
+def test_short_expressions_are_padded(collate):
+    batch = collate([sample(expressions=["a red star", "ring"])])
+    assert batch["attention_mask"].sum(1).tolist() == [5, 3]
+
+
+def test_clips_of_different_length_are_refused(collate):
+    with pytest.raises(ValueError, match=r"have \[2, 3\] frames"):
+        collate([sample(num_frames=2), sample(num_frames=3)])

@@ -1,0 +1,58 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import pytest
+import torch
+
+from hf_rvos.data.moving_shapes import generate_video
+from hf_rvos.data.moving_shapes_clips import MovingShapesClips
+from hf_rvos.data.transforms import mirror_expression
+
+
+def test_a_sample_depends_on_its_key_alone():
+    first, second = (MovingShapesClips(seed=1)[0, 5, 4] for _ in range(2))
+    assert first["expressions"] == second["expressions"]
+    assert torch.equal(first["frames"], second["frames"]) and torch.equal(first["masks"], second["masks"])
+
+
+def test_epochs_show_different_clips_of_a_video():
+    clips = MovingShapesClips(flip_probability=0)
+    assert len({clips[epoch, 5, 4]["frames"].sum().item() for epoch in range(8)}) > 1
+
+
+def test_whole_video_gives_its_frames_and_masks():
+    clip, video = MovingShapesClips(flip_probability=0)[0, 5, 16], generate_video("train", 5)
+    assert torch.equal(clip["frames"].permute(0, 2, 3, 1), torch.from_numpy(video.frames))
+    rows = {row["expression"]: row["object_ids"][0] + 1 for row in video.rows}
+    for expression, masks in zip(clip["expressions"], clip["masks"]):
+        assert torch.equal(masks, torch.from_numpy(video.object_map) == rows[expression])
+
+
+def test_mirrored_clip_has_mirrored_expressions():
+    plain, mirrored = (MovingShapesClips(flip_probability=p)[0, 5, 16] for p in (0, 1))
+    assert torch.equal(mirrored["frames"], plain["frames"].flip(-1))
+    assert torch.equal(mirrored["masks"], plain["masks"].flip(-1))
+    assert mirrored["expressions"] == [mirror_expression(expression) for expression in plain["expressions"]]
+
+
+def test_clip_is_resized_with_its_masks():
+    clip = MovingShapesClips(size=(64, 96))[0, 5, 4]
+    assert clip["frames"].shape == (4, 3, 64, 96)
+    assert clip["masks"].shape[1:] == (4, 64, 96)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_every_target_is_visible_somewhere(index):
+    clip = MovingShapesClips()[0, index, 1]
+    assert clip["valid_frames"].any(-1).all()
+    assert (clip["boxes"][clip["valid_frames"]] > 0).all()
