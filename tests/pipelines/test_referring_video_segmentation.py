@@ -308,6 +308,7 @@ ALLOWED_GROWTH = 80.0  # MiB; the run-length codes and boxes that are returned, 
 @pytest.mark.slow  # 10,000 frames through the model, about 30 seconds
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is in other units elsewhere")
 def test_ten_thousand_frames_need_no_more_memory_than_two_hundred():
-    result = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True)
+    repository = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, cwd=repository)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) < ALLOWED_GROWTH
