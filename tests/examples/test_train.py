@@ -1,0 +1,195 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig
+
+from examples import train
+from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def run(tiny_recipe, monkeypatch):
+    """Call the script in this process, with options after those of the tiny recipe."""
+
+    def call(output_dir, *options):
+        arguments = ["train.py", "--config", str(tiny_recipe), "--output_dir", str(output_dir), *map(str, options)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        train.main()
+        return output_dir
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    return call
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe, tmp_path_factory):
+    """Output folder of a whole run with a checkpoint at every step."""
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        options = ["--output_dir", str(folder), "--override", "checkpointing_steps=1", "save_dtype=float16"]
+        patch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), *options])
+        train.main()
+    return folder
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_every_step_is_logged_with_its_loss_terms_and_rate(finished):
+    log = log_of(finished)
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    assert {"loss", "loss_ce", "loss_dice", "grad_norm", "learning_rate", "clips_per_second"} <= set(log[0])
+
+
+def test_results_hold_scores_and_recipe(finished):
+    results = json.loads((finished / "all_results.json").read_text())
+    assert results["steps"] == 4
+    assert 0 <= results["val"]["j_and_f"] <= 100
+    assert results["recipe"]["max_train_steps"] == 4
+
+
+def test_only_the_last_two_checkpoints_are_kept(finished):
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["step_3", "step_4"]
+
+
+def test_weights_are_stored_in_half_and_load_as_float32(finished):
+    stored = load_file(finished / "final" / "model.safetensors")
+    assert {value.dtype for value in stored.values() if value.is_floating_point()} == {torch.float16}
+    loaded = AutoModelForReferringVideoSegmentation.from_pretrained(finished / "final")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+
+
+def test_resumed_run_repeats_the_uninterrupted_one(run, finished, tmp_path):
+    run(tmp_path, "--override", "checkpointing_steps=1", "save_dtype=float16", "--max_train_steps", 4)
+    for folder in (tmp_path / "final", tmp_path / "checkpoints" / "step_4"):
+        for path in folder.rglob("*"):
+            path.unlink()
+        folder.rmdir()
+    run(tmp_path, "--save_dtype", "float16", "--resume_from_checkpoint", "latest")
+    expected, resumed = (load_file(folder / "final" / "model.safetensors") for folder in (finished, tmp_path))
+    assert expected.keys() == resumed.keys()
+    for name in expected:
+        assert torch.equal(expected[name], resumed[name]), name
+
+
+def test_half_written_checkpoint_is_not_resumed(tmp_path):
+    for name in ("step_9", "step_10", "unfinished_step_11"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in train.checkpoint_folders(tmp_path)] == ["step_9", "step_10"]
+
+
+def test_latest_without_checkpoint_starts_anew(run, tmp_path, capsys):
+    run(tmp_path, "--max_train_steps", 1, "--resume_from_checkpoint", "latest")
+    assert "no checkpoint yet" in capsys.readouterr().out
+    assert (tmp_path / "final" / "model.safetensors").is_file()
+
+
+def test_time_limit_ends_the_run(run, tmp_path):
+    run(tmp_path, "--override", "max_train_steps=null", "max_train_minutes=0.0001")
+    assert json.loads((tmp_path / "all_results.json").read_text())["steps"] == 1
+
+
+def test_saved_model_can_be_trained_on(run, finished, tmp_path):
+    run(tmp_path, "--pretrained", finished / "final", "--max_train_steps", 1, "--learning_rate", 0)
+    assert (tmp_path / "final" / "tokenizer.json").is_file()
+
+
+def test_loss_that_is_not_a_number_names_the_clips(run, tmp_path):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, clips train/\d"):
+        run(tmp_path, "--override", "learning_rate=.nan", "warmup=0")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--override", "learning_rat=1"], "'learning_rat' is not known; did you mean 'learning_rate'?"),
+        (["--override", "learning_rate=fast"], "'learning_rate' is 'fast', expected"),
+        (["--override", "learning_rate"], "expected KEY=VALUE"),
+        (["--override", "max_train_steps=null"], "set max_train_steps or max_train_minutes"),
+        (["--override", "model=null"], "names no model"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit) as error:
+        run(tmp_path, *options)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_of_the_repository_builds_a_model_of_less_than_4_mb(path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
+    recipe, _ = train.parse_arguments()
+    model, _ = train.build_model_and_processor(recipe)
+    bytes_each = getattr(torch, recipe.save_dtype).itemsize
+    assert sum(parameter.numel() for parameter in model.parameters()) * bytes_each < 3.9e6
+
+
+def test_rates_warm_up_and_fall():
+    factors = [train.learning_rate_factor(step / 100, warmup=0.1, final=0.01) for step in range(101)]
+    assert factors[0] == 0 and max(factors) == factors[10] == 1
+    assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
+    assert factors[100] == pytest.approx(0.01)
+
+
+def test_parts_have_their_own_rate_and_norms_do_not_decay(tiny_recipe, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe)])
+    recipe, _ = train.parse_arguments()
+    recipe.learning_rate, recipe.backbone_learning_rate, recipe.text_encoder_learning_rate = 3, 2, 0
+    model, _ = train.build_model_and_processor(recipe)
+    groups = train.parameter_groups(model, recipe)
+    of = {id(parameter): group for group in groups for parameter in group["params"]}
+    for name, parameter in model.named_parameters():
+        if ".text_encoder." in name:
+            assert id(parameter) not in of and not parameter.requires_grad
+            continue
+        assert of[id(parameter)]["lr"] == (2 if ".backbone." in name else 3)
+        assert (of[id(parameter)]["weight_decay"] == 0) == (parameter.ndim == 1)
+
+
+def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--max_tokens", "24"])
+    recipe, _ = train.parse_arguments()
+    model, processor = train.build_model_and_processor(recipe)
+    assert isinstance(model.config, type(AutoConfig.for_model("referformer")))
+    assert model.config.text_config.vocab_size == len(processor.tokenizer)
+    longest = processor.tokenizer(" ".join(["star"] * 22), return_tensors="pt")
+    assert longest["input_ids"].shape[1] == 24
+    assert torch.isfinite(model.get_text_features(**longest).words).all()
+
+
+@pytest.mark.slow  # two interpreters start and train
+def test_two_processes_share_a_run(tiny_recipe, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
+    command += ["examples/train.py", "--config", str(tiny_recipe), "--output_dir", str(tmp_path)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
+    assert len(log_of(tmp_path)) == 4
+    assert json.loads((tmp_path / "all_results.json").read_text())["steps"] == 4

@@ -1,0 +1,119 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import BatchFeature
+
+from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
+from hf_rvos.evaluation import moving_shapes_table, score_moving_shapes, summarize_moving_shapes
+
+
+class Answers:
+    """Model and processor in one, answering the expressions of a video with given masks."""
+
+    device, training = torch.device("cpu"), True
+
+    def __init__(self, answer):
+        self.answer, self.calls = answer, 0
+
+    def eval(self):
+        self.training = False
+
+    def train(self, mode):
+        self.training = mode
+
+    def __call__(self, videos=None, text=None, return_tensors=None, queries=None, **inputs):
+        if videos is None:
+            assert queries == "best" and not self.training
+            self.calls += 1
+            return SimpleNamespace()
+        self.num_texts = len(text[0])
+        return BatchFeature({"pixel_mask": torch.ones(1, 16, 128, 192, dtype=torch.bool)})
+
+    def post_process_referring_video_segmentation(self, outputs, threshold, target_sizes):
+        assert target_sizes == [(128, 192)] * self.num_texts
+        return [{"masks": torch.from_numpy(self.answer(row)), "score": 0.5} for row in range(self.num_texts)]
+
+
+def truth(index, config=None):
+    video = generate_video("val", index, config or MovingShapesConfig())
+    return lambda row: np.isin(video.object_map, [number + 1 for number in video.rows[row]["object_ids"]])
+
+
+def test_the_truth_scores_100():
+    model = Answers(truth(3))
+    results = score_moving_shapes(model, model, "val", [3])
+    assert {(row["j_mean"], row["f_mean"]) for row in results} == {(1.0, 1.0)}
+    assert summarize_moving_shapes(results)["j_and_f"] == 100
+
+
+def test_no_answer_scores_only_where_the_object_is_hidden():
+    model = Answers(lambda row: np.zeros((16, 128, 192), dtype=bool))
+    for row, result in enumerate(score_moving_shapes(model, model, "val", [3])):
+        assert result["is_empty"]
+        assert result["j_mean"] == 1 - truth(3)(row).any((1, 2)).mean()
+
+
+def test_a_video_goes_through_the_model_once():
+    model = Answers(truth(3))
+    seen = []
+    results = score_moving_shapes(model, model, "val", [3], on_video=seen.append)
+    assert len(results) > 1 and model.calls == 1
+    assert seen == [results]
+
+
+def test_training_mode_comes_back():
+    model = Answers(truth(3))
+    score_moving_shapes(model, model, "val", [3])
+    assert model.training
+
+
+def rows(*groups):
+    return [
+        {"skill": skill, "phrasing_seen": seen, "j_mean": j, "f_mean": f, "is_empty": empty}
+        for skill, seen, j, f, empty in groups
+    ]
+
+
+def test_summary_averages_rows_in_percent():
+    summary = summarize_moving_shapes(
+        rows(("motion", True, 0.5, 0.7, False), ("motion", False, 0.3, 0.5, False), ("event", True, 1.0, 1.0, False))
+    )
+    assert summary["j_mean"] == pytest.approx(60)
+    assert summary["j_and_f"] == pytest.approx((60 + 220 / 3) / 2)
+    assert summary["skill"]["motion"] == pytest.approx({"j_mean": 40, "f_mean": 60, "j_and_f": 50, "num_rows": 2})
+    assert summary["phrasing_seen"]["false"]["num_rows"] == 1
+
+
+def test_rows_without_target_are_judged_by_empty_answers():
+    summary = summarize_moving_shapes(rows(("none", True, 1.0, 1.0, True), ("none", True, 0.0, 0.0, False)))
+    assert summary["skill"]["none"]["n_accuracy"] == 50
+    assert "50.0 %" in moving_shapes_table(summary)
+
+
+def test_table_has_a_line_for_each_group():
+    table = moving_shapes_table(summarize_moving_shapes(rows(("motion", True, 0.5, 0.7, False))))
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == [
+        "overall",
+        "motion",
+        "phrasing seen: true",
+    ]
+
+
+def test_no_results_are_refused():
+    with pytest.raises(ValueError, match="no results"):
+        summarize_moving_shapes([])
