@@ -72,6 +72,7 @@ class Recipe:
 
     # Data: a batch is per process.
     num_videos: int = 8000
+    skills: tuple | None = None  # of the expressions to learn from; None takes all
     batch_size: int = 4  # clips, each with all its expressions
     clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
@@ -286,6 +287,7 @@ def main() -> None:
         size=recipe.frame_size,
         flip_probability=recipe.flip_probability,
         seed=recipe.seed,
+        skills=recipe.skills,
     )
     sampler = EpochBatchSampler(
         recipe.num_videos,

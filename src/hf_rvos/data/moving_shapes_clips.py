@@ -38,6 +38,8 @@ class MovingShapesClips(Dataset):
         flip_probability: How often a clip is mirrored, along with its expressions.
         seed: Seed of all draws.
         config: Configuration of the generator.
+        skills: Skills of the expressions to learn from; None takes all. What a picture shows can be learned before
+            what only a video shows.
     """
 
     def __init__(
@@ -49,10 +51,11 @@ class MovingShapesClips(Dataset):
         flip_probability: float = 0.5,
         seed: int = 0,
         config: MovingShapesConfig | None = None,
+        skills: tuple[str, ...] | None = None,
     ):
         self.split, self.num_videos, self.max_stride = split, num_videos, max_stride
         self.size, self.flip_probability, self.seed = size, flip_probability, seed
-        self.config = config or MovingShapesConfig()
+        self.config, self.skills = config or MovingShapesConfig(), skills
 
     def __len__(self) -> int:
         return self.num_videos
@@ -68,6 +71,10 @@ class MovingShapesClips(Dataset):
     def _sample(self, index: int, clip_length: int, generator: np.random.Generator) -> dict[str, Any] | None:
         video = generate_video(self.split, index, self.config)
         rows = [row for row in video.rows if len(row["object_ids"]) == 1]
+        if self.skills is not None:
+            rows = [row for row in rows if row["skill"] in self.skills]
+        if not rows:
+            return None
         chosen = sample_clip(len(video.frames), clip_length, generator, self.max_stride)
         frames = torch.from_numpy(video.frames[chosen]).permute(0, 3, 1, 2)
         object_map = torch.from_numpy(video.object_map[chosen])
