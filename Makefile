@@ -3,7 +3,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 CODE := src tests examples utils setup.py
 DEMO_VIDEO := examples/assets/moving_shapes.mp4
@@ -33,12 +32,8 @@ quality: $(VENV)/.installed-testing
 	$(BIN)/python utils/check_docstrings.py
 	$(BIN)/python utils/check_docs_toc.py
 
-# The stamps make the set-up run once, and again when the requirements change.
-$(VENV)/.installed: setup.py pyproject.toml
+# The stamps make the set-up run once, and again when the requirements change. What tests need includes the rest.
+$(VENV)/.installed $(VENV)/.installed-testing: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) --editable .
-	touch $@
-
-$(VENV)/.installed-testing: $(VENV)/.installed
-	$(PIP_INSTALL) --editable ".[testing]"
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".$(if $(findstring testing,$@),[testing])"
+	touch $(VENV)/.installed $@

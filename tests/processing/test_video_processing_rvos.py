@@ -268,14 +268,14 @@ def test_masks_of_the_best_query_alone_give_the_same_track():
     assert from_all["score"] == from_best["score"]
 
 
-@pytest.mark.parametrize("threshold, share", [(0.0, 1.0), (0.7, 0.5), (1.0, 0.0)])
+@pytest.mark.parametrize("threshold, share", [(0.1, 1.0), (0.7, 0.5), (0.9, 0.0)])
 def test_threshold_is_a_probability(threshold, share):
     masks = torch.logit(torch.tensor([[0.69, 0.71]])).expand(1, 1, 1, 2, 2)
     (track,) = small_processor().post_process_referring_video_segmentation(outputs_of(masks, [[0.5]]), threshold)
     assert track["masks"].float().mean() == share
 
 
-@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("threshold", [-0.1, 0.0, 1.0, float("nan")])
 def test_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(ValueError, match="threshold is"):
         small_processor().post_process_referring_video_segmentation(

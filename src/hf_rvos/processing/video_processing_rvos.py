@@ -30,6 +30,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, make_batched_videos
 
 from hf_rvos.ops.boxes import cxcywh_to_xyxy, denormalize_boxes
+from hf_rvos.ops.masks import resize_mask_logits, resize_masks
 
 
 if TYPE_CHECKING:
@@ -143,25 +144,23 @@ class RvosVideoProcessor(BaseVideoProcessor):
         from hf_rvos.utils.video_io import open_video
 
         reader = open_video(video_url_or_urls)
+        frames, num_frames = None, reader.num_frames
+        if sample_indices_fn is None or num_frames is None:
+            frames = dict(enumerate(frame for frame, _ in reader))
+            num_frames = len(frames)
         metadata = VideoMetadata(
-            total_num_frames=reader.num_frames, fps=reader.fps, height=reader.height, width=reader.width
+            total_num_frames=num_frames,
+            fps=reader.fps,
+            height=reader.height,
+            width=reader.width,
+            duration=num_frames / reader.fps,
         )
-        frames = (frame for frame, _ in reader)
-        if sample_indices_fn is None or metadata.total_num_frames is None:
-            frames = dict(enumerate(frames))
-            metadata.total_num_frames = len(frames)
-        indices = range(metadata.total_num_frames)
-        if sample_indices_fn is not None:
-            indices = sample_indices_fn(metadata=metadata)
-        if not isinstance(frames, dict):
-            wanted = set(map(int, indices))
-            frames = {index: frame for index, frame in enumerate(frames) if index in wanted}
+        indices = range(num_frames) if sample_indices_fn is None else sample_indices_fn(metadata=metadata).tolist()
+        if frames is None:
+            wanted = set(indices)
+            frames = {index: frame for index, (frame, _) in enumerate(reader) if index in wanted}
         # A container may announce more frames than it holds.
-        metadata.frames_indices = [int(index) for index in indices if int(index) in frames]
-        if metadata.total_num_frames:
-            metadata.duration = metadata.total_num_frames / metadata.fps if metadata.fps else None
-        if not metadata.frames_indices:
-            raise ValueError(f"videos: {video_url_or_urls} has no frame that can be read; pass a video with frames.")
+        metadata.frames_indices = [index for index in indices if index in frames]
         return np.stack([frames[index] for index in metadata.frames_indices]), metadata
 
     def resize(
@@ -287,7 +286,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
             of the masks) and `"query_index"` (`int`).
 
         Raises:
-            ValueError: if `threshold` is not in [0, 1] or a list does not have one entry for each expression.
+            ValueError: if `threshold` is not in (0, 1) or a list does not have one entry for each expression.
 
         Example:
             >>> tracks = processor.post_process_referring_video_segmentation(outputs, target_sizes=[(480, 854)])
@@ -383,7 +382,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
 
         Raises:
             ValueError: if `outputs` has more than one frame or not the masks of all queries, `threshold` is not in
-                [0, 1], or a list does not have one entry for each expression.
+                (0, 1), or a list does not have one entry for each expression.
         """
         cut = _threshold_logit(threshold)
         target_sizes = _one_for_each("target_sizes", target_sizes, outputs)
@@ -398,12 +397,10 @@ class RvosVideoProcessor(BaseVideoProcessor):
         for index, target_size in enumerate(target_sizes):
             scores, order = outputs.logits[index, :, 0].float().sigmoid().flatten().topk(num_queries)
             queries = order // num_classes
-            logits = outputs.pred_masks[index, queries].float()  # (Q, 1, h, w)
-            grid_height, grid_width = logits.shape[-2:]
-            size = (grid_height * _MASK_STRIDE, grid_width * _MASK_STRIDE)
-            masks = F.interpolate(logits, size=size, mode="bilinear", align_corners=False) > cut
-            height, width = input_sizes[index] or size
-            masks = F.interpolate(masks[..., :height, :width].float(), size=tuple(target_size), mode="nearest")
+            logits = outputs.pred_masks[index, queries, 0].float()
+            padded_size = tuple(edge * _MASK_STRIDE for edge in logits.shape[-2:])
+            height, width = input_sizes[index] or padded_size
+            masks = (resize_mask_logits(logits, padded_size) > cut)[:, :height, :width]
             boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, queries, 0].float())
             detections.append(
                 {
@@ -411,7 +408,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
                     "class_labels": order % num_classes,
                     "query_indices": queries,
                     "boxes": denormalize_boxes(boxes, target_size),
-                    "masks": masks[:, 0].bool(),
+                    "masks": resize_masks(masks, target_size),
                 }
             )
         return detections
@@ -448,10 +445,8 @@ def _stack_frames(frames: list) -> np.ndarray | torch.Tensor:
 
 def _threshold_logit(threshold: float) -> float:
     """The logit whose probability is `threshold`, so that masks can be cut without a sigmoid."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}, expected a probability from 0 to 1.")
-    if threshold in (0, 1):
-        return math.inf if threshold else -math.inf
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold}, expected a probability between 0 and 1, both excluded.")
     return math.log(threshold / (1 - threshold))
 
 
@@ -496,7 +491,7 @@ def _best_track(
 def _enlarge(mask_logits: torch.Tensor, size: tuple[int, int]):
     """Yield `mask_logits` `(num_frames, h, w)` at another size, some frames at a time."""
     for part in mask_logits.split(_FRAMES_AT_ONCE):
-        yield F.interpolate(part[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+        yield resize_mask_logits(part, size)
 
 
 __all__ = ["RvosVideoProcessor"]
