@@ -28,8 +28,8 @@ from hf_rvos.utils.video_io import VideoWriter
 
 # Ref-YouTube-VOS calls its validation split so; readers of the layout look for this name.
 FOLDER_NAMES = {"train": "train", "val": "valid", "test": "test"}
-# High enough that compression moves no outline; the default of 75 frays them at this frame size.
-JPEG_QUALITY = 95
+# Full colour resolution and high quality: at this frame size the defaults of JPEG fray every outline.
+JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
 
 
 def voc_palette() -> list[int]:
@@ -53,7 +53,7 @@ def _write_frames(video: MovingShapesVideo, folder: Path) -> None:
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
     for time, (frame, owners) in enumerate(zip(video.frames, video.object_map)):
-        Image.fromarray(frame).save(images / f"{time:05d}.jpg", quality=JPEG_QUALITY)
+        Image.fromarray(frame).save(images / f"{time:05d}.jpg", **JPEG_OPTIONS)
         indexed = Image.fromarray(owners)
         indexed.putpalette(palette)
         indexed.save(masks / f"{time:05d}.png")

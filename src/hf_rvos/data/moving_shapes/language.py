@@ -123,7 +123,7 @@ FARTHEST = {
 PHRASINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "appearance": (
         ("the {np}", "the {np}", "a {np}", "{np}", "the {np} in the video", "the {noun} that is {adjs}"),
-        ("the {noun} which is {adjs}", "the one {np} in the video", "the object that is a {np}"),
+        ("the {noun} which is {adjs}", "the one {np} in the video", "the object that is a {shaped}"),
     ),
     "motion": (
         ("the {np} {ing}", "a {np} {ing}", "the {np} that is {ing}", "the {np} that {fin}", "the {np} which {fin}"),
@@ -387,6 +387,10 @@ class _Writer:
         slots, stream = self.slots, self.stream
         if name in ("np", "nps"):
             return self.noun_phrase(slots["np"], plural=name == "nps")
+        if name == "shaped":
+            if not slots["np"].shape:
+                raise KeyError(slot)
+            return self.noun_phrase(slots["np"])
         if name == "ref":
             return self.noun_phrase(slots["ref"])
         if name == "noun":

@@ -214,7 +214,8 @@ class SceneFacts:
             if hidden == wanted and "hide" in names:
                 return YES
             # Whoever is out of sight for another reason might be said to come or go.
-            lost = "hide" in names or item.edge or not (self.seen[0, index] and self.seen[-1, index])
+            frames = slice(None) if event == "returns" else [0, -1]
+            lost = "hide" in names or item.edge or not self.seen[frames, index].all()
             return MAYBE if lost else NO
 
         return self.select(("event", event), judge)
@@ -282,7 +283,8 @@ class SceneFacts:
             order = [indices[position] for position in np.argsort(-sign * peak, kind="stable")]
             speeds = sorted(peak.tolist(), reverse=sign > 0)
             slower, faster = sorted(speeds[:2])
-            clear = faster >= CLEAR_SPEED * slower and (ranking == "fastest" or slower > 0)
+            # Only what moves can be the fastest or the slowest.
+            clear = faster >= CLEAR_SPEED * slower and (faster if ranking == "fastest" else slower) > 0
         else:
             if not self.seen[0, indices].all():
                 return doubt

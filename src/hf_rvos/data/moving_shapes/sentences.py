@@ -39,12 +39,14 @@ SKILLS = ("appearance", "motion", "order", "event", "relation", "comparison", "n
 SKILL_WEIGHTS = {
     "appearance": 0.35,
     "motion": 0.19,
-    "order": 0.32,
+    "order": 0.36,
     "event": 0.36,
     "relation": 0.105,
     "comparison": 0.065,
     "negation": 0.06,
 }
+# Passing behind or in front is rare, while nearly every scene has objects beside each other in many ways.
+KIND_WEIGHTS = {"behind": 5, "front": 5}
 ROW_COUNTS = {3: 0.1, 4: 0.2, 5: 0.3, 6: 0.4}
 HELD_OUT_SHARE = 0.4
 
@@ -289,7 +291,7 @@ def write_rows(
                 if fixed:
                     break
                 continue
-            kind = source.choice(list(pool))
+            kind = source.weighted({kind: KIND_WEIGHTS.get(kind[0], 1) for kind in pool})
             candidates = pool.pop(kind)
             # Short noun phrases are preferred; longer ones stay in use, or size and fill would rarely be named.
             candidate = min(source.sample(candidates, min(2, len(candidates))), key=_awkwardness)
