@@ -44,7 +44,7 @@ def main() -> int:
         if path.suffix not in TEXT_SUFFIXES or not path.is_file() or path == Path(__file__).resolve():
             continue
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".py" and not HEADER.match(text):
+        if path.suffix == ".py" and text and not HEADER.match(text):
             findings.append(f"{name}:1: the licence header is missing")
         for number, line in enumerate(text.splitlines(), start=1):
             if found := FORBIDDEN.search(line):
