@@ -66,7 +66,7 @@ class Recipe:
 
     output_dir: str = "outputs/train"
     model: dict = field(default_factory=dict)  # the model's configuration, `model_type` included
-    pretrained: str | None = None  # saved model to start from, in place of `model`
+    pretrained: str | None = None  # saved model to start from; `model` then only says what is to be different
     max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
     seed: int = 42
 
@@ -157,9 +157,14 @@ def parse_arguments() -> tuple[Recipe, str | None]:
 
 
 def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProcessor]:
+    video_processor = RvosVideoProcessor(size={"shortest_edge": min(recipe.frame_size)})
     if recipe.pretrained:
-        model = AutoModelForReferringVideoSegmentation.from_pretrained(recipe.pretrained, dtype=torch.float32)
-        return model, RvosProcessor.from_pretrained(recipe.pretrained)
+        config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.model)
+        model = AutoModelForReferringVideoSegmentation.from_pretrained(
+            recipe.pretrained, config=config, dtype=torch.float32
+        )
+        tokenizer = RvosProcessor.from_pretrained(recipe.pretrained).tokenizer
+        return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
     tokenizer = build_word_tokenizer(vocabulary(), recipe.max_tokens)
     settings = dict(recipe.model)
     settings["text_config"] = {
@@ -169,7 +174,6 @@ def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProc
         "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
     }
     config = AutoConfig.for_model(**settings)
-    video_processor = RvosVideoProcessor(size={"shortest_edge": min(recipe.frame_size)})
     return (
         AutoModelForReferringVideoSegmentation.from_config(config),
         RvosProcessor(video_processor=video_processor, tokenizer=tokenizer),
