@@ -15,7 +15,6 @@
 """What the conversion of official checkpoints has in common: safe loading and accounting for every key."""
 
 import argparse
-import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,24 +50,32 @@ def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"checkpoint {str(path)!r} cannot be read safely: {reason} Expected a file of tensors made by torch.save; "
-            "files that hold other objects are not loaded, because that could run foreign code."
-        ) from error
+    except Exception as error:  # noqa: BLE001 - a damaged file can break its reader anywhere
+        # The message of torch advises to load the file unsafely, so only the name of the object is taken from it.
+        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        reason = (
+            f"it holds the object {foreign[1]}, and loading objects other than tensors, containers, numbers and "
+            "argparse.Namespace could run foreign code"
+            if foreign
+            else f"it is damaged or was not made by torch.save ({type(error).__name__})"
+        )
+        raise ValueError(f"checkpoint {str(path)!r} cannot be read: {reason}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {str(path)!r} holds a {type(content).__name__}, expected a dict")
     state_dict = content.get(state_key, content)
-    if not isinstance(state_dict, dict) or not any(isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if isinstance(state_dict, dict):
+        state_dict = {name: value for name, value in state_dict.items() if isinstance(value, torch.Tensor)}
+    if not isinstance(state_dict, dict) or not state_dict or not all(isinstance(name, str) for name in state_dict):
         raise ValueError(
             f"checkpoint {str(path)!r} has no state dict under {state_key!r}; it holds {sorted(map(str, content))}."
         )
-    arguments = content.get("args", {})
+    arguments = content.get("args")
+    if isinstance(arguments, argparse.Namespace):
+        arguments = vars(arguments)
     state_dict = {
         name.removeprefix("module."): tensor for name, tensor in state_dict.items() if not IGNORED_KEYS.search(name)
     }
-    return state_dict, vars(arguments) if isinstance(arguments, argparse.Namespace) else dict(arguments)
+    return state_dict, arguments if isinstance(arguments, dict) else {}
 
 
 def rename_keys(

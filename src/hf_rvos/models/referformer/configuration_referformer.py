@@ -114,16 +114,22 @@ class ReferFormerConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        # 32 and 8 are the groups of the normalisations of level projections and pixel decoder.
-        for name, divisor in (
-            ("32", 32),
-            ("attention_heads", self.attention_heads),
-            ("fusion_attention_heads", self.fusion_attention_heads),
+        for name in (
+            *("hidden_size", "num_queries", "encoder_layers", "decoder_layers", "attention_heads"),
+            *("fusion_attention_heads", "encoder_points", "decoder_points", "feedforward_size", "mask_feature_size"),
+            *("dynamic_mask_channels", "num_classes"),
         ):
-            if self.hidden_size % divisor:
-                raise ValueError(f"hidden_size ({self.hidden_size}) must be divisible by {name} ({divisor})")
-        for name in ("num_queries", "encoder_layers", "decoder_layers", "num_classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.dynamic_mask_layers < 2:
             raise ValueError(f"dynamic_mask_layers is {self.dynamic_mask_layers}, expected at least 2")
+        for name in ("dropout", "pixel_decoder_dropout", "text_projection_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability below 1")
+        for name, divisor in (
+            ("attention_heads", self.attention_heads),
+            ("fusion_attention_heads", self.fusion_attention_heads),
+            ("the groups of a normalisation", 32),
+        ):
+            if self.hidden_size % divisor:
+                raise ValueError(f"hidden_size ({self.hidden_size}) must be divisible by {name} ({divisor})")

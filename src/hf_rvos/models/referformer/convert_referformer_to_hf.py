@@ -27,6 +27,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from hf_rvos.backbones import backbone_config, convert_backbone_state_dict, infer_backbone_config
@@ -175,10 +176,15 @@ def infer_config(
         fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
     if isinstance(overrides.get("text_config"), dict):
         overrides["text_config"] = fields["text_config"] | overrides["text_config"]
+    if isinstance(overrides.get("backbone_config"), dict) and "model_type" not in overrides["backbone_config"]:
+        raise ValueError('config: backbone_config needs a model_type, for example "video_swin".')
     unknown = sorted(set(overrides) - set(ReferFormerConfig.__dataclass_fields__))
     if unknown:
         raise ValueError(f"config has the unknown fields {unknown}; see ReferFormerConfig for the known ones.")
-    return ReferFormerConfig(**(fields | overrides))
+    try:
+        return ReferFormerConfig(**(fields | overrides))
+    except StrictDataclassError as error:
+        raise ValueError(f"config does not describe a ReferFormer: {' '.join(str(error).split())}") from error
 
 
 def _count(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
@@ -241,12 +247,12 @@ def convert_checkpoint(
     weights = convert_state_dict(state_dict, model_config.backbone_config)
     with torch.device("meta"):
         model = ReferFormerForReferringVideoSegmentation(model_config)
-    _check_weights(model, weights, arguments.get("backbone"))
+    _check_weights(model, weights, overrides.get("backbone") or arguments.get("backbone"))
 
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        model.save_pretrained(scratch, state_dict=weights)
+        model.save_pretrained(scratch, state_dict=dict(weights))  # a copy, because saving empties it
         _save_processor(scratch, output, tokenizer)
         converted = ReferFormerForReferringVideoSegmentation.from_pretrained(scratch)
         loaded = converted.state_dict()
@@ -265,6 +271,8 @@ def convert_checkpoint(
 def _read_overrides(config: str | Path | dict | None) -> dict:
     if config is None or isinstance(config, dict):
         return config or {}
+    if not Path(config).is_file():
+        raise FileNotFoundError(f"config is {str(config)!r}, which is not a file. Expected JSON.")
     try:
         overrides = json.loads(Path(config).read_text())
     except json.JSONDecodeError as error:
@@ -276,17 +284,20 @@ def _read_overrides(config: str | Path | dict | None) -> dict:
 
 def _check_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], backbone_name: str | None):
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    wrong = [name for name in expected if name in weights and tuple(weights[name].shape) != expected[name]]
-    wrong += sorted(expected.keys() ^ weights.keys())
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    names = [*expected, *sorted(found.keys() - expected.keys())]  # those of the backbone come first
+    wrong = [name for name in names if expected.get(name) != found.get(name)]
     if not wrong:
         return
-    name = wrong[0]
-    found = tuple(weights[name].shape) if name in weights else "nothing"
-    wanted = expected.get(name, "nothing")
-    part = f"backbone {backbone_name!r}" if name.startswith("model.backbone.") and backbone_name else "configuration"
+    # A tensor of another size says more than one that is missing.
+    name = next((name for name in wrong if name in expected and name in found), wrong[0])
+    part = "configuration"
+    if any(name.startswith("model.backbone.") for name in wrong):
+        name = next((name for name in wrong if name.startswith("model.backbone.") and name in expected), name)
+        part = f"backbone {backbone_name!r}" if backbone_name else "backbone"
     raise ValueError(
-        f"The checkpoint does not fit the {part}: {name} has shape {found} in the checkpoint, expected {wanted} "
-        f"({len(wrong)} tensors differ). Name the right sizes with --config."
+        f"The checkpoint does not fit the {part}: {name} has shape {found.get(name, 'none')} in the checkpoint, "
+        f"expected {expected.get(name, 'none')} ({len(wrong)} tensors differ). Name the right sizes with --config."
     )
 
 

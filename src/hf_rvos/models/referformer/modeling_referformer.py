@@ -416,6 +416,11 @@ class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
+        # In classes from outside, transformers passes over modules without tensors of their own, among them the
+        # attentions and perceptrons below, because it cannot know that their initialisation spares loaded tensors.
+        super()._initialize_weights(module, is_custom_code=False)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         """Initial values of the released code (its appendix and scripts give none)."""
