@@ -223,20 +223,18 @@ class SceneFacts:
     def beside(self, reference: int, side: str, time: str) -> Selection:
         """Objects on one side of another one in the first frame, the last frame or all the time."""
         axis, sign = (0 if side in ("left", "right") else 1), (-1 if side in ("left", "above") else 1)
-        frames = {"start": [0], "end": [-1], "always": list(range(self.config.num_frames))}[time]
+        frames = {"start": slice(0, 1), "end": slice(-1, None), "always": slice(None)}[time]
+        position, radius, seen = self.position[frames], self.radius[frames], self.seen[frames]
+        both = seen & seen[:, [reference]]  # (T, N)
+        steps = (position - position[:, [reference]]) / (SUBPIXELS * self.unit)
+        along, across = steps[..., axis] * sign, np.abs(steps[..., 1 - axis])
+        reach = (radius + radius[:, [reference]]) / self.unit * 0.6
+        known = both.mean(0) >= 0.5
+        fits = known & ((along >= np.maximum(reach, across * 0.8)) | ~both).all(0)
+        opposite = known & ((along <= -5) | ~both).all(0)
 
         def judge(index: int) -> int:
-            if index == reference:
-                return NO
-            both = self.seen[frames, index] & self.seen[frames, reference]
-            if time != "always" and not both.all() or both.mean() < 0.5:
-                return MAYBE
-            steps = (self.position[frames, index] - self.position[frames, reference])[both] / (SUBPIXELS * self.unit)
-            along, across = steps[:, axis] * sign, np.abs(steps[:, 1 - axis])
-            reach = (self.radius[frames, index] + self.radius[frames, reference])[both] / self.unit * 0.6
-            if (along >= np.maximum(reach, across * 0.8)).all():
-                return YES
-            return NO if (along <= -5).all() else MAYBE
+            return NO if index == reference or opposite[index] else YES if fits[index] else MAYBE
 
         return self.select(("beside", reference, side, time), judge)
 
