@@ -263,6 +263,7 @@ def convert_checkpoint(
             output.rmdir()
         scratch.chmod(0o755)
         scratch.rename(output)
+        converted.name_or_path = converted.config.name_or_path = str(output)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return converted
