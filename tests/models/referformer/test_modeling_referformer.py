@@ -686,7 +686,7 @@ def test_one_clip_can_be_learnt():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pixel_values_videos": torch.zeros(2, 3, 48, 64)}, "pixel_values_videos has 4 dimensions, expected 5"),
+        ({"pixel_values_videos": torch.zeros(5, 3, 48, 64)}, "pixel_values_videos has 4 dimensions, expected 5"),
         ({"pixel_values_videos": torch.zeros(2, 3, 1, 48, 64)}, r"\(2, 3, 1, 48, 64\), expected 3 channels"),
         ({"pixel_values_videos": torch.zeros(2, 3, 3, 28, 64)}, "frames of 28x64 pixels, expected at least 29x29"),
         ({"pixel_mask": torch.ones(2, 3, 64, 48)}, r"pixel_mask has shape .*, expected \(2, 3, 48, 64\)"),

@@ -654,8 +654,10 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         Returns:
             [`ReferFormerModelOutput`]
         """
-        if video_features is None and pixel_values_videos is None:
-            raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
+        if video_features is None:
+            if pixel_values_videos is None:
+                raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
+            _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
         if text_features is None and input_ids is None:
             raise ValueError("input_ids is missing: give the tokens of a text, or text_features of an earlier call.")
         # Text first: its encoder looks at values of the mask, for which an accelerator would have to end the backbone.
