@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.integrations import use_kernel_forward_from_hub
 
+from hf_rvos.layers.deformable_sampling import DeformableSampling
 from hf_rvos.layers.remembered import remembered
 
 
@@ -76,22 +77,31 @@ class MultiScaleDeformableAttention(nn.Module):
         Returns:
             `(batch_size, num_queries, num_heads * head_size)` in the dtype of `value`.
         """
-        batch_size, _, num_heads, head_size = value.shape
-        num_queries = sampling_locations.shape[1]
         dtype = torch.promote_types(value.dtype, torch.float32)
-        grids = (2 * sampling_locations.to(dtype) - 1).transpose(1, 2).flatten(0, 1)  # (B*heads, Q, levels, points, 2)
-        weights = attention_weights.to(dtype).transpose(1, 2).flatten(0, 1)[:, None]  # (B*heads, 1, Q, levels, points)
-        lengths = [height * width for height, width in value_spatial_shapes_list]
-        output = 0
-        for level, tokens in enumerate(value.split(lengths, dim=1)):
-            # grid_sample reads strided half-precision input wrongly on CPU (torch 2.15), so make it contiguous.
-            maps = tokens.permute(0, 2, 3, 1).reshape(
-                batch_size * num_heads, head_size, *value_spatial_shapes_list[level]
-            )
-            samples = F.grid_sample(maps.to(dtype).contiguous(), grids[:, :, level], align_corners=False)
-            output = output + (samples * weights[:, :, :, level]).sum(-1)  # (B*heads, head_size, Q)
-        output = output.view(batch_size, num_heads * head_size, num_queries).transpose(1, 2)
-        return output.to(value.dtype).contiguous()
+        sampled = (
+            value.to(dtype),
+            value_spatial_shapes_list,
+            sampling_locations.to(dtype),
+            attention_weights.to(dtype),
+        )
+        # The graph of a compiled or exported model is made of ordinary operations.
+        on_cpu = value.device.type == "cpu" and not torch.compiler.is_compiling()
+        return (DeformableSampling.apply if on_cpu else sample_maps)(*sampled).to(value.dtype)
+
+
+def sample_maps(
+    value: torch.Tensor, shapes: list[tuple[int, int]], locations: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """The sampling step in operations that every device has; arguments as in `MultiScaleDeformableAttention`."""
+    batch_size, _, num_heads, head_size = value.shape
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B*heads, Q, levels, points, 2)
+    weights = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B*heads, 1, Q, levels, points)
+    output = 0
+    for level, tokens in enumerate(value.split([height * width for height, width in shapes], dim=1)):
+        maps = tokens.permute(0, 2, 3, 1).reshape(batch_size * num_heads, head_size, *shapes[level])
+        samples = F.grid_sample(maps, grids[:, :, level], align_corners=False)
+        output = output + (samples * weights[:, :, :, level]).sum(-1)  # (B*heads, head_size, Q)
+    return output.view(batch_size, num_heads * head_size, -1).transpose(1, 2).contiguous()
 
 
 class DeformableAttention(nn.Module):
