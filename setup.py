@@ -31,6 +31,7 @@ VERSIONS = {
         "evaluate>=0.4.6,<0.5",
         "hf-doc-builder>=0.5,<0.6",
         "huggingface-hub>=2,<3",
+        "matplotlib>=3.10,<4",
         "numpy>=2,<3",
         "opencv-python-headless>=4.11,<6",
         "pillow>=11,<14",
@@ -78,7 +79,7 @@ extras = {
     # ResNet backbones
     "timm": versions("timm"),
     "data": versions("datasets"),
-    "eval": versions("evaluate", "scipy"),
+    "eval": versions("evaluate", "matplotlib", "scipy"),
     # transformers knows which version of kernels it accepts.
     "kernels": ["transformers[kernels]"],
     "quality": versions("ruff"),

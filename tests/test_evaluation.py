@@ -49,9 +49,22 @@ class Answers:
         return [{"masks": torch.from_numpy(self.answer(row)), "score": 0.5} for row in range(self.num_texts)]
 
 
+ALL = MovingShapesConfig(subset="all")
+NOTHING = np.zeros((16, 128, 192), dtype=bool)
+
+
 def truth(index, config=None):
-    video = generate_video("val", index, config or MovingShapesConfig())
-    return lambda row: np.isin(video.object_map, [number + 1 for number in video.rows[row]["object_ids"]])
+    video = generate_video("val", index, config)
+    return lambda row: video.masks(video.rows[row])
+
+
+def first_row(skill):
+    """Index of the first video with such a row, the video, and the number of the row in it."""
+    for index in range(50):
+        video = generate_video("val", index, ALL)
+        for number, row in enumerate(video.rows):
+            if row["skill"] == skill:
+                return index, video, number
 
 
 def test_the_truth_scores_100():
@@ -62,7 +75,7 @@ def test_the_truth_scores_100():
 
 
 def test_no_answer_scores_only_where_the_object_is_hidden():
-    model = Answers(lambda row: np.zeros((16, 128, 192), dtype=bool))
+    model = Answers(lambda row: NOTHING)
     for row, result in enumerate(score_moving_shapes(model, model, "val", [3])):
         assert result["is_empty"]
         assert result["j_mean"] == 1 - truth(3)(row).any((1, 2)).mean()
@@ -74,6 +87,37 @@ def test_a_video_goes_through_the_model_once():
     results = score_moving_shapes(model, model, "val", [3], on_video=seen.append)
     assert len(results) > 1 and model.calls == 1
     assert seen == [results]
+
+
+def test_an_empty_answer_is_right_where_there_is_no_target():
+    index, _, number = first_row("none")
+    model = Answers(lambda row: NOTHING)
+    result = score_moving_shapes(model, model, "val", [index], config=ALL)[number]
+    assert (result["skill"], result["j_mean"], result["f_mean"], result["is_empty"]) == ("none", 1, 1, True)
+
+
+def test_one_wrong_pixel_costs_its_frame_and_makes_the_answer_count_as_given():
+    index, _, number = first_row("none")
+    answer = NOTHING.copy()
+    answer[3, 60, 60] = True
+    model = Answers(lambda row: answer)
+    result = score_moving_shapes(model, model, "val", [index], config=ALL)[number]
+    assert result["j_mean"] == result["f_mean"] == 15 / 16
+    assert not result["is_empty"]
+
+
+def test_the_target_of_several_is_the_union():
+    index, video, number = first_row("several")
+    objects = [video.object_map == which + 1 for which in video.rows[number]["object_ids"]]
+    assert len(objects) > 1
+    whole, one = (
+        score_moving_shapes(model, model, "val", [index], config=ALL)[number]
+        for model in (Answers(lambda row: np.any(objects, axis=0)), Answers(lambda row: objects[0]))
+    )
+    assert (whole["skill"], whole["j_mean"], whole["f_mean"]) == ("several", 1, 1)
+    area, union = objects[0].sum((1, 2)), np.any(objects, axis=0).sum((1, 2))
+    assert one["j_mean"] == pytest.approx(np.where(union, area / np.maximum(union, 1), 1).mean())
+    assert one["j_mean"] < 1
 
 
 def test_training_mode_comes_back():
@@ -103,6 +147,12 @@ def test_rows_without_target_are_judged_by_empty_answers():
     summary = summarize_moving_shapes(rows(("none", True, 1.0, 1.0, True), ("none", True, 0.0, 0.0, False)))
     assert summary["skill"]["none"]["n_accuracy"] == 50
     assert "50.0 %" in moving_shapes_table(summary)
+
+
+def test_rows_without_target_count_in_the_overall_average():
+    summary = summarize_moving_shapes(rows(("motion", True, 0.5, 0.7, False), ("none", True, 1.0, 1.0, True)))
+    assert summary["j_and_f"] == pytest.approx((60 + 100) / 2)
+    assert summary["skill"]["none"]["j_and_f"] == 100
 
 
 def test_table_has_a_line_for_each_group():

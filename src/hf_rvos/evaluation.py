@@ -19,13 +19,38 @@ What training looks at now and then and what the benchmark script reports are th
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 
-from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
+from hf_rvos.data.moving_shapes import MovingShapesConfig, MovingShapesVideo, generate_video
 
 
 @torch.inference_mode()
+def segment_moving_shapes(
+    model: Any, processor: Any, video: MovingShapesVideo, threshold: float = 0.5
+) -> list[dict[str, Any]]:
+    """Segment a video by all its expressions at once, whole and at its own frame rate.
+
+    Args:
+        model: A model for referring video segmentation, in evaluation mode.
+        processor: Its processor.
+        video: Frames and expressions.
+        threshold: Probability above which a pixel belongs to the object.
+
+    Returns:
+        One dict for each expression, with `masks`, boolean `(num_frames, height, width)` at the size of the video, and
+        what else post-processing gives, such as `score`.
+    """
+    expressions = [row["expression"] for row in video.rows]
+    inputs = processor(videos=[video.frames], text=[expressions], return_tensors="pt")
+    if inputs["pixel_mask"].all():
+        inputs.pop("pixel_mask")  # nothing is padded, and the model has less to compute without a mask
+    outputs = model(**inputs.to(model.device), queries="best")
+    tracks = processor.post_process_referring_video_segmentation(
+        outputs, threshold=threshold, target_sizes=[video.frames.shape[1:3]] * len(expressions)
+    )
+    return [track | {"masks": track["masks"].cpu().numpy()} for track in tracks]
+
+
 def score_moving_shapes(
     model: Any,
     processor: Any,
@@ -35,9 +60,7 @@ def score_moving_shapes(
     config: MovingShapesConfig | None = None,
     on_video: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Segment every expression of some videos and compare with the truth.
-
-    A video goes through the model once with all its expressions, whole and at its own frame rate.
+    """Segment every expression of some videos and compare with the truth, the union of the referents' masks.
 
     Args:
         model: A model for referring video segmentation.
@@ -49,7 +72,7 @@ def score_moving_shapes(
         on_video: Called after each video with its results, to show progress.
 
     Returns:
-        One dict for each expression: what it is (`video_id`, `expression_id`, `expression`, `skill`,
+        One dict for each expression: what it is (`video_id`, `video_index`, `expression_id`, `expression`, `skill`,
         `phrasing_seen`), `j_mean` and `f_mean` over the frames in [0, 1], `score` of the chosen query, and `is_empty`,
         True if no pixel of the video was chosen.
     """
@@ -61,22 +84,12 @@ def score_moving_shapes(
     results = []
     for index in indices:
         video = generate_video(split, index, config)
-        rows = video.rows
-        inputs = processor(videos=[video.frames], text=[[row["expression"] for row in rows]], return_tensors="pt")
-        if inputs["pixel_mask"].all():
-            inputs.pop("pixel_mask")  # nothing is padded, and the model has less to compute without a mask
-        outputs = model(**inputs.to(model.device), queries="best")
-        tracks = processor.post_process_referring_video_segmentation(
-            outputs, threshold=threshold, target_sizes=[video.frames.shape[1:3]] * len(rows)
-        )
         scored = []
-        for row, track in zip(rows, tracks, strict=True):
-            predicted = track["masks"].cpu().numpy()
-            target = np.isin(video.object_map, [number + 1 for number in row["object_ids"]])
-            kept = {key: row[key] for key in ("expression_id", "expression", "skill", "phrasing_seen")}
+        for row, track in zip(video.rows, segment_moving_shapes(model, processor, video, threshold), strict=True):
+            predicted, target = track["masks"], video.masks(row)
             scored.append(
-                {"video_id": f"{split}/{index}"}
-                | kept
+                {"video_id": video.video_id, "video_index": index}
+                | {key: row[key] for key in ("expression_id", "expression", "skill", "phrasing_seen")}
                 | {
                     "j_mean": float(region_similarity(predicted, target).mean()),
                     "f_mean": float(contour_accuracy(predicted, target).mean()),

@@ -14,7 +14,7 @@
 import numpy as np
 import pytest
 
-from hf_rvos.utils.visualization import PALETTE, draw_masks
+from hf_rvos.utils.visualization import PALETTE, draw_comparison, draw_masks
 
 
 @pytest.fixture
@@ -73,3 +73,45 @@ def test_legend_never_leaves_the_frame(size, labels):
 def test_mask_of_another_size_is_refused(frame):
     with pytest.raises(ValueError, match=r"masks\[1\] has shape \(40, 60\), expected .*\(80, 120\)"):
         draw_masks(frame, [box_mask(0, 0), np.zeros((40, 60), bool)])
+
+
+@pytest.fixture
+def video():
+    """Eight frames, each a little brighter than the one before."""
+    return np.full((8, 256, 300, 3), 100, np.uint8) + 10 * np.arange(8, dtype=np.uint8)[:, None, None, None]
+
+
+def test_comparison_darkens_all_but_the_prediction(video):
+    predicted, target = np.zeros((2, 8, 256, 300), bool)
+    predicted[:, 50:100, 50:100] = True
+    first = draw_comparison(video, predicted, target, [])[-256:, :300]
+    assert (first[50:100, 50:100] == 100).all()
+    assert (first[~predicted[0]] == 40).all()
+
+
+def test_comparison_outlines_the_truth(video):
+    predicted, target = np.zeros((2, 8, 256, 300), bool)
+    target[:, 50:100, 50:100] = True
+    first = draw_comparison(video, predicted, target, [])[-256:, :300]
+    assert (first[50, 50:100] == 255).all() and (first[50:100, 99] == 255).all()
+    assert (first[60:90, 60:90] == 40).all()
+
+
+@pytest.mark.parametrize("length, shown", [(8, [0, 2, 5, 7]), (2, [0, 1]), (1, [0])], ids=str)
+def test_comparison_shows_frames_from_the_first_to_the_last_once(video, length, shown):
+    masks = np.ones((length, 256, 300), bool)
+    row = draw_comparison(video[:length], masks, ~masks, [])[-100]
+    assert row[::304, 0].tolist() == [100 + 10 * index for index in shown]
+
+
+def test_comparison_enlarges_small_frames_and_makes_room_for_text(video):
+    masks = np.zeros((8, 64, 75), bool)
+    bare, one, two = (draw_comparison(video[:, ::4, ::4], masks, masks, lines) for lines in ([], ["a"], ["a", "b"]))
+    assert bare.shape[1] == 4 * 300 + 3 * 4
+    assert 256 < bare.shape[0] < one.shape[0] < two.shape[0]
+    assert (one[: one.shape[0] - 256] > 200).any()
+
+
+def test_comparison_shortens_long_text(video):
+    masks = np.zeros((8, 256, 300), bool)
+    assert draw_comparison(video, masks, masks, ["word " * 200]).shape[1] == 4 * 300 + 3 * 4

@@ -34,6 +34,7 @@ PALETTE = (
     (255, 255, 255),  # white
 )
 LEGEND_OPACITY = 0.6  # of the ground behind the text
+COMPARISON_HEIGHT = 256  # of a frame, in pixels, to which small ones are enlarged
 
 
 def draw_masks(
@@ -65,6 +66,47 @@ def draw_masks(
         opacity = legend[..., 3:] / 255
         corner[:] = np.round((1 - opacity) * corner + opacity * legend[..., :3])
     return drawn
+
+
+def draw_comparison(
+    frames: np.ndarray, predicted: np.ndarray, target: np.ndarray, lines: Sequence[str], num_frames: int = 4
+) -> np.ndarray:
+    """Put some frames of a video side by side, all but the prediction darkened, the truth outlined in white.
+
+    Args:
+        frames: `(video_length, height, width, 3)` uint8 RGB; small ones are enlarged.
+        predicted: Boolean masks `(video_length, height, width)`.
+        target: True masks, same shape.
+        lines: Text above the frames.
+        num_frames: How many frames are shown, from the first to the last at equal distances.
+
+    Returns:
+        `(strip_height, strip_width, 3)` uint8 RGB.
+    """
+    scale = max(1, round(COMPARISON_HEIGHT / frames.shape[1]))
+    drawn = []
+    for index in np.unique(np.linspace(0, len(frames) - 1, num_frames).round().astype(int)):
+        frame, mask, true_mask = (
+            np.asarray(image)[index].repeat(scale, axis=0).repeat(scale, axis=1)
+            for image in (frames, predicted, target)
+        )
+        # Not a tint, which could have the colour of the object itself.
+        picture = np.where(mask[..., None], frame, (frame * 0.4).astype(np.uint8))
+        outlines, _ = cv2.findContours(true_mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        # Black on both sides of the white line, which would be lost on a white object.
+        for color, thickness in ((0, 0, 0), 5), ((255, 255, 255), 3):
+            cv2.drawContours(picture, outlines, -1, color, thickness)
+        drawn.append(np.pad(picture, [(0, 0), (0, 4), (0, 0)]))
+    strip = np.concatenate(drawn, axis=1)[:, :-4]
+
+    font = ImageFont.load_default(COMPARISON_HEIGHT // 14)
+    line_height = round(font.size * 1.4)
+    header = Image.new("RGB", (strip.shape[1], line_height * len(lines) + font.size // 2))
+    draw = ImageDraw.Draw(header)
+    for number, line in enumerate(lines):
+        text = _shorten(line, font, header.width - font.size)
+        draw.text((font.size / 2, font.size / 4 + line_height * (number + 0.5)), text, font=font, anchor="lm")
+    return np.concatenate([np.asarray(header), strip])
 
 
 @lru_cache(maxsize=8)
