@@ -130,7 +130,7 @@ def draw_worst_rows(
         predicted = segment_moving_shapes(model, processor, video, arguments.threshold)[number]["masks"]
         j_mean, f_mean = 100 * row["j_mean"], 100 * row["f_mean"]
         lines = [
-            f"{row['expression']}",
+            row["expression"],
             f"J&F {(j_mean + f_mean) / 2:.1f} (J {j_mean:.1f}, F {f_mean:.1f}), {row['skill']}, {row['video_id']}, "
             f"expression {row['expression_id']}; bright: predicted, white line: true",
         ]
