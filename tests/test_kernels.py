@@ -12,15 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import json
 import logging
+import sys
 
 import pytest
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import is_kernels_available
 
 from hf_rvos.kernels import KernelGuardMixin, use_kernels
 from hf_rvos.utils.logging import warn_once
+from tests.models.referformer.tiny import random_inputs, tiny_model
 
 
 class SamplingLayer(nn.Module):
@@ -123,3 +127,116 @@ def test_turning_kernels_off_stays_possible(broken_kernels):
     model = GuardedToy(ToyConfig())
     model.set_use_kernels(False)
     assert model.use_kernels is False
+
+
+requires_kernels = pytest.mark.skipif(
+    not is_kernels_available(), reason="the installed transformers accepts no installed version of kernels"
+)
+
+# Stands for the CUDA kernel: asks for what that one asks for and reads no more than that one reads.
+STAND_IN = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+CALLS = []
+
+
+class MultiScaleDeformableAttention(nn.Module):
+    has_backward = {has_backward}
+
+    def forward(
+        self,
+        value,
+        value_spatial_shapes,
+        value_spatial_shapes_list,
+        level_start_index,
+        sampling_locations,
+        attention_weights,
+        {last_argument},
+    ):
+        sizes = value_spatial_shapes, level_start_index
+        values = value, sampling_locations, attention_weights
+        assert all(tensor.is_contiguous() for tensor in sizes + values)
+        assert all(tensor.dtype == torch.int64 for tensor in sizes)
+        assert all(tensor.dtype == value.dtype for tensor in values)
+        assert len(value) % min(len(value), {last_argument}) == 0
+        CALLS.append(value.shape)
+        output = 0
+        for level, start in enumerate(level_start_index.tolist()):
+            height, width = value_spatial_shapes[level].tolist()
+            maps = value[:, start : start + height * width].permute(0, 2, 3, 1).flatten(0, 1)
+            grid = 2 * sampling_locations[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+            samples = F.grid_sample(maps.unflatten(-1, (height, width)), grid, align_corners=False)
+            weights = attention_weights[:, :, :, level].transpose(1, 2).flatten(0, 1)
+            output = output + (samples * weights[:, None]).sum(-1)
+        return output.unflatten(0, (len(value), -1)).permute(0, 3, 1, 2).flatten(2)
+"""
+
+
+@pytest.fixture
+def local_kernel(tmp_path):
+    """A function that puts a kernel repository in place of the one of CUDA, for the CPU; returns its list of calls."""
+    kernels = pytest.importorskip("kernels")
+    mappings = []
+
+    def install(has_backward=True, last_argument="im2col_step"):
+        build = tmp_path / "kernel" / "build" / "torch-universal"
+        build.mkdir(parents=True)
+        (build / "__init__.py").write_text("from . import layers\n")
+        (build / "layers.py").write_text(STAND_IN.format(has_backward=has_backward, last_argument=last_argument))
+        metadata = {"id": tmp_path.name, "name": "stand-in", "version": 1, "license": "Apache-2.0"}
+        backend = {"type": "cuda" if torch.version.cuda else "cpu"}
+        (build / "metadata.json").write_text(json.dumps(metadata | {"python-depends": [], "backend": backend}))
+        repository = kernels.LocalLayerRepository(tmp_path / "kernel", layer_name="MultiScaleDeformableAttention")
+        mappings.append(kernels.use_kernel_mapping({repository.layer_name: {"cpu": repository}}))
+        mappings[-1].__enter__()
+        return sys.modules[repository.load().__module__].CALLS
+
+    yield install
+    for mapping in mappings:
+        mapping.__exit__(None, None, None)
+
+
+@requires_kernels
+def test_referformer_from_pretrained_with_kernels_runs_offline_on_the_cpu(tmp_path):
+    model, inputs = tiny_model(), random_inputs()
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, use_kernels=True)
+    assert loaded.use_kernels
+    assert torch.equal(loaded(**inputs).pred_masks, model(**inputs).pred_masks)
+
+
+@requires_kernels
+def test_referformer_with_a_kernel_agrees_with_the_torch_path(local_kernel):
+    model, inputs = tiny_model(), random_inputs()
+    expected = model(**inputs)
+    calls = local_kernel()
+    assert use_kernels(model)
+    outputs = model(**inputs)
+    assert calls
+    for name in ("logits", "pred_boxes", "pred_masks"):
+        torch.testing.assert_close(outputs[name], expected[name], rtol=1e-9, atol=1e-9)
+
+
+@requires_kernels
+def test_kernel_without_backward_steps_aside_in_training_and_returns(local_kernel):
+    model, inputs = tiny_model(), random_inputs()
+    calls = local_kernel(has_backward=False)
+    use_kernels(model)
+    model.train()(**inputs).pred_masks.sum().backward()
+    assert not calls
+    model.eval()(**inputs)
+    assert calls
+
+
+@requires_kernels
+def test_kernel_with_other_arguments_leaves_the_torch_path(local_kernel, caplog):
+    model, inputs = tiny_model(), random_inputs()
+    expected = model(**inputs)
+    calls = local_kernel(last_argument="*steps")
+    with caplog.at_level(logging.WARNING):
+        assert not use_kernels(model)
+    assert sum("layers run in torch instead" in record.message for record in caplog.records) == 1
+    assert torch.equal(model(**inputs).pred_masks, expected.pred_masks)
+    assert not calls
