@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 CODE := src tests examples utils setup.py
 DEMO_VIDEO := examples/assets/moving_shapes.mp4
-DEMO_TEXTS := "the red circle" "the star"
+DEMO_TEXTS := "the orange figure" "the white diamond"
 
 .PHONY: demo test test-fast style quality
 

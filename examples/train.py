@@ -14,7 +14,7 @@
 """Train a model for referring video segmentation on Moving Shapes, from nothing but a recipe.
 
     accelerate launch --config_file examples/accelerate/cpu.yaml examples/train.py \
-        --config examples/recipes/referformer_tiny_moving_shapes.yaml
+        --config examples/recipes/referformer_tiny_1_appearance.yaml
 
 The tiny ReferFormer takes 80 minutes on two CPU cores. Any setting can be changed from the command line, and an
 interrupted run goes on where it stopped:

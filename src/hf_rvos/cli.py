@@ -122,7 +122,7 @@ def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Ref
     import torch
     from transformers import pipeline
 
-    import hf_rvos  # noqa: F401  registers the pipeline
+    from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
     from hf_rvos.checkpoints import embedded_checkpoint
 
     if device is not None:
@@ -135,7 +135,9 @@ def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Ref
             ) from error
     location = model if model is not None else str(embedded_checkpoint(DEFAULT_MODEL))
     try:
-        return pipeline("referring-video-segmentation", model=location, device=device, dtype=dtype.value)
+        # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
+        loaded = AutoModelForReferringVideoSegmentation.from_pretrained(location, dtype=dtype.value)
+        return pipeline("referring-video-segmentation", model=loaded, processor=location, device=device)
     # Loading runs through many libraries, each with errors of its own; all of them mean that this is no such model.
     except Exception as error:
         raise ValueError(

@@ -142,12 +142,14 @@ def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, mes
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipe_of_the_repository_builds_a_model_of_less_than_4_mb(path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
-    recipe, _ = train.parse_arguments()
-    model, _ = train.build_model_and_processor(recipe)
-    bytes_each = getattr(torch, recipe.save_dtype).itemsize
+def test_recipes_of_the_repository_follow_each_other_to_a_model_of_less_than_4_mb(monkeypatch):
+    stages = []
+    for path in RECIPES:
+        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
+        stages.append(train.parse_arguments()[0])
+    assert [stage.pretrained for stage in stages] == [None] + [f"{stage.output_dir}/final" for stage in stages[:-1]]
+    model, _ = train.build_model_and_processor(stages[0])
+    bytes_each = getattr(torch, stages[-1].save_dtype).itemsize
     assert sum(parameter.numel() for parameter in model.parameters()) * bytes_each < 3.9e6
 
 
