@@ -16,8 +16,7 @@
     accelerate launch --config_file examples/accelerate/cpu.yaml examples/train.py \
         --config examples/recipes/referformer_tiny_1_appearance.yaml
 
-The tiny ReferFormer takes 80 minutes on two CPU cores. Any setting can be changed from the command line, and an
-interrupted run goes on where it stopped:
+Any setting can be changed from the command line, and an interrupted run goes on where it stopped:
 
     ... --output_dir outputs/mine --override model.hidden_size=96 learning_rate=5e-4 --resume_from_checkpoint latest
 

@@ -33,7 +33,7 @@ class ReferringVideoSegmentationOutput(ModelOutput):
             Scores of being the object that is referred to, before the sigmoid.
         pred_boxes (`torch.FloatTensor` of shape `(num_expressions, num_queries, num_frames, 4)`):
             Boxes cxcywh, in units of the unpadded frame.
-        pred_masks (`torch.FloatTensor` of shape `(num_expressions, num_queries, num_frames, mask_height, mask_width)`):
+        pred_masks (`torch.Tensor` of shape `(num_expressions, num_queries, num_frames, mask_height, mask_width)`):
             Mask logits at a quarter of the padded frame (rounded up). With `queries="best"` the second size is 1.
         query_index (`torch.LongTensor` of shape `(num_expressions,)`, *optional*, returned with `queries="best"`):
             The query of each expression that `pred_masks` shows.
