@@ -324,7 +324,7 @@ def with_value(value):
         ({"frames": 1}, "got dict"),
         (3, "got int"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_frames_that_are_not_pictures_name_the_argument(source, message):
     with pytest.raises(ValueError, match=f"^video: .*{message}"):
