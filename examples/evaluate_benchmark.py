@@ -15,9 +15,8 @@
 
     python examples/evaluate_benchmark.py --model referformer-tiny outputs/mine/final --output outputs/evaluation
 
-Without `--model` it scores the checkpoint that comes with the package. The test split of Moving Shapes (500 videos)
-takes about seven minutes on one CPU core, `--limit 10` a quarter of a minute. Several processes share the videos, with
-one GPU each if there are any, and give the same rows:
+Without `--model` it scores the checkpoint that comes with the package. `--limit 10` takes the first ten videos of the
+split only. Several processes share the videos, with one GPU each if there are any, and give the same rows:
 
     torchrun --nproc_per_node 2 examples/evaluate_benchmark.py
 

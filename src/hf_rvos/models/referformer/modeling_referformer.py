@@ -423,7 +423,7 @@ class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Initial values of the released code (its appendix and scripts give none)."""
+        """Initial values of the released code."""
         super()._init_weights(module)
         if isinstance(module, (MultiHeadAttention, FeedForward, MLP)):
             for child in module.modules():
