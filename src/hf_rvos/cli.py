@@ -16,6 +16,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,10 @@ import typer
 
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
+    from hf_rvos.processing import RvosProcessor
     from hf_rvos.utils.video_io import VideoReader
 
 DEFAULT_MODEL = "referformer-tiny"
@@ -39,6 +43,12 @@ app = typer.Typer(
 
 class Dtype(StrEnum):
     auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -105,6 +115,80 @@ def convert(
     typer.echo(f"Converted {checkpoint} to {output}")
 
 
+@app.command()
+def benchmark(
+    video: Annotated[
+        str | None,
+        typer.Argument(help="Path of a video, or a folder of .jpg or .png frames; a drawn one if not given."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id; the embedded tiny model if not given.")] = None,
+    random: Annotated[
+        str | None, typer.Option(help="In place of --model: a backbone, such as video-swin-t, with random weights.")
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A sentence; repeat the option for more.")] = None,
+    num_sentences: Annotated[
+        int | None, typer.Option(min=1, help="In place of --text: number of example sentences; 4 if not given.")
+    ] = None,
+    num_frames: Annotated[int, typer.Option(min=1, help="Frames of the clip.")] = 16,
+    height: Annotated[int | None, typer.Option(help="Of the drawn video, in pixels; 360 if not given.")] = None,
+    width: Annotated[int | None, typer.Option(help="Of the drawn video, in pixels; 640 if not given.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=29, help="Shorter side of the model's input; what its processor says if not given."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed passes; the median one is printed.")] = 5,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; its own choice if not given.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    dtype: Annotated[
+        list[Precision] | None,
+        typer.Option(help="Number format; repeat the option for more; float32 and bfloat16 if not given."),
+    ] = None,
+    naive: Annotated[bool, typer.Option(help="Time a straightforward port of the model as well.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for all numbers.")] = None,
+) -> None:
+    """Time the stages of segmenting one clip."""
+    with _bad_input_as_one_line(), ExitStack() as stack:
+        import torch
+
+        from hf_rvos.benchmark import Clip, example_sentences, machine, measure
+        from hf_rvos.utils.files import check_output_file, replace_when_done
+        from hf_rvos.utils.video_io import open_video
+
+        _refuse_both("--model", model, "--random", random)
+        _refuse_both("--text", text, "--num-sentences", num_sentences)
+        _refuse_both("VIDEO", video, "--height", height)
+        _refuse_both("VIDEO", video, "--width", width)
+        if json_file is not None:
+            check_output_file(json_file, "--json")
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if video is None:
+            video = _draw_video(stack, num_frames, height or 360, width or 640)
+        reader = open_video(video)
+        segmenter, processor = _load_for_benchmark(model, random, device)
+        clip = Clip(
+            video=video,
+            texts=text or example_sentences(num_sentences or 4),
+            num_frames=num_frames,
+            size=None if size is None else {"shortest_edge": size},
+        )
+        dtypes = [item.value for item in dtype or (Precision.float32, Precision.bfloat16)]
+        measurements = measure(segmenter, processor, clip, repeats, dtypes, naive)
+        report = {
+            "machine": machine(segmenter.device),
+            "model": model or (f"random {random}" if random else DEFAULT_MODEL),
+            "video_size": [reader.height, reader.width],
+            "num_frames": num_frames,
+            "texts": clip.texts,
+            "repeats": repeats,
+            "measurements": [asdict(measurement) for measurement in measurements],
+        }
+        if json_file is not None:
+            with replace_when_done(json_file) as part:
+                part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _print_benchmark(report)
+
+
 def main() -> None:
     app()
 
@@ -118,21 +202,29 @@ def _bad_input_as_one_line() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
-def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "ReferringVideoSegmentationPipeline":
+def _refuse_both(first: str, first_value: Any, second: str, second_value: Any) -> None:
+    if first_value and second_value:
+        raise ValueError(f"{second}: has no meaning together with {first}, expected one of the two")
+
+
+def _check_device(device: str) -> None:
     import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device: {device!r} cannot be used here ({reason}); expected cpu, cuda, ...") from error
+
+
+def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "ReferringVideoSegmentationPipeline":
     from transformers import pipeline
 
     from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
     from hf_rvos.checkpoints import embedded_checkpoint
 
     if device is not None:
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"--device: {device!r} cannot be used here ({reason}); expected cpu, cuda, ..."
-            ) from error
+        _check_device(device)
     location = model if model is not None else str(embedded_checkpoint(DEFAULT_MODEL))
     try:
         # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
@@ -144,6 +236,33 @@ def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Ref
             f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
             f"hub id of one with its processor ({type(error).__name__}: {error})"
         ) from error
+
+
+def _draw_video(stack: ExitStack, num_frames: int, height: int, width: int) -> str:
+    """Write a video that is removed when the stack closes."""
+    from tempfile import TemporaryDirectory
+
+    from hf_rvos.benchmark import write_example_video
+
+    path = Path(stack.enter_context(TemporaryDirectory())) / "moving_shapes.mp4"
+    write_example_video(path, num_frames, height, width)
+    return str(path)
+
+
+def _load_for_benchmark(
+    model: str | None, random: str | None, device: str
+) -> tuple["PreTrainedModel", "RvosProcessor"]:
+    from hf_rvos.benchmark import random_segmenter
+
+    if random is None:
+        segmenter = _load_segmenter(model, device, Dtype.float32)
+        return segmenter.model, segmenter.processor
+    _check_device(device)
+    try:
+        new_model, processor = random_segmenter(random)
+    except ValueError as error:
+        raise ValueError(f"--random: {error}") from error
+    return new_model.to(device), processor
 
 
 def _segment(
@@ -238,3 +357,40 @@ def _print_tracks(tracks: list[dict[str, Any]]) -> None:
         present = sum(int(area(rle)) > 0 for rle in track["masks"])
         table.add_row(track["text"], f"{track['score']:.3f}", f"{present} of {len(track['masks'])}")
     Console().print(table)
+
+
+def _print_benchmark(report: dict[str, Any]) -> None:
+    """A Markdown table with one column for each number format and path."""
+    from rich.box import MARKDOWN
+    from rich.console import Console
+    from rich.table import Table
+
+    machine, measurements = report["machine"], report["measurements"]
+    table = Table("milliseconds", box=MARKDOWN)
+    for of_column in measurements:
+        suffix = " naive" if of_column["path"] == "naive" else ""
+        table.add_column(of_column["dtype"] + suffix, justify="right", no_wrap=True)
+
+    def add(name: str, values: list[float | None], digits: int = 1) -> None:
+        table.add_row(name, *("-" if value is None else f"{value:.{digits}f}" for value in values))
+
+    for stage in measurements[0]["stages"]:
+        add(stage.replace("_", " "), [1000 * of_column["stages"][stage] for of_column in measurements])
+    add("total", [1000 * of_column["total"] for of_column in measurements])
+    add("slowest pass", [1000 * max(of_column["totals"]) for of_column in measurements])
+    add("frames/s", [of_column["frames_per_second"] for of_column in measurements], 2)
+    add("sentence-frames/s", [of_column["sentence_frames_per_second"] for of_column in measurements], 2)
+    peaks = [of_column["peak_memory"] for of_column in measurements]
+    add("peak memory, MiB", [None if peak is None else peak / 2**20 for peak in peaks], 0)
+
+    sizes = [f"{height}x{width}" for height, width in (report["video_size"], measurements[0]["input_size"])]
+    console = Console(soft_wrap=True)
+    console.print(
+        f"{machine['cpu']}, {machine['cores']} cores, threads: {machine['threads']}; device: {machine['device']}; "
+        f"torch {machine['torch']}; {machine['date']}"
+    )
+    console.print(
+        f"{report['model']}; {report['num_frames']} frames of {sizes[0]}, resized to {sizes[1]}; "
+        f"sentences: {len(report['texts'])}; median of {report['repeats']}"
+    )
+    console.print(table)
