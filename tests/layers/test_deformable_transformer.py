@@ -14,6 +14,7 @@
 import pytest
 import torch
 
+from hf_rvos.layers import deformable_transformer
 from hf_rvos.layers.deformable_transformer import (
     DeformableDecoderLayer,
     DeformableEncoderLayer,
@@ -68,6 +69,18 @@ def test_feed_forward_adds_to_its_input_and_normalises():
     inner = (tokens @ block.fc1.weight.T + block.fc1.bias).clamp(min=0)
     expected = block.norm(tokens + inner @ block.fc2.weight.T + block.fc2.bias)
     torch.testing.assert_close(block(tokens), expected)
+
+
+@pytest.mark.parametrize("num_rows", [1, 4, 6, 100])
+def test_feed_forward_in_pieces_gives_the_same_as_all_rows_at_once(monkeypatch, num_rows):
+    torch.manual_seed(0)
+    block, tokens, pieces = FeedForward(6, 10, 0.0), torch.randn(2, 3, 6), []
+    expected = block(tokens)  # gradients are wanted here, so all rows go at once
+    monkeypatch.setattr(deformable_transformer, "ROWS_IN_CACHE", num_rows)
+    block.fc1.register_forward_hook(lambda module, args, output: pieces.append(len(args[0])))
+    with torch.no_grad():
+        torch.testing.assert_close(block(tokens), expected)
+    assert sum(pieces) == 6 and max(pieces) == min(num_rows, 6)
 
 
 def encoder_layer_inputs():

@@ -23,6 +23,11 @@ from hf_rvos.layers.deformable_attention import DeformableAttention
 from hf_rvos.layers.remembered import remembered
 
 
+# Rows of a feed-forward block that inference takes at once.
+ROWS_IN_CACHE = 2048  # on CPU
+ROWS_ON_ACCELERATOR = 1 << 16
+
+
 def inverse_sigmoid(probabilities: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
     """Logit that stays finite: the probability and its complement are at least `epsilon`."""
     probabilities = probabilities.clamp(0, 1)
@@ -63,7 +68,10 @@ def encoder_reference_points(
 
 
 class FeedForward(nn.Module):
-    """Linear, ReLU, linear, added to the input and normalised."""
+    """Linear, ReLU, linear, added to the input and normalised.
+
+    Inference goes through the rows in pieces, so that the wide tensor between the linear maps stays small.
+    """
 
     def __init__(self, hidden_size: int, feedforward_size: int, dropout: float):
         super().__init__()
@@ -73,7 +81,13 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(x + self.dropout(self.fc2(self.dropout(self.fc1(x).relu()))))
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.forward_at_once(x)
+        num_rows = ROWS_IN_CACHE if x.device.type == "cpu" else ROWS_ON_ACCELERATOR
+        return torch.cat([self.forward_at_once(rows) for rows in x.flatten(0, -2).split(num_rows)]).view_as(x)
+
+    def forward_at_once(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x + self.dropout(self.fc2(self.dropout(self.fc1(x).relu_()))))
 
 
 class DeformableEncoderLayer(GradientCheckpointingLayer):
