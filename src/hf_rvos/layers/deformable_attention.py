@@ -158,7 +158,9 @@ class DeformableAttention(nn.Module):
 
         references = reference_points[:, :, None, :, None].to(dtype)
         if references.shape[-1] == 2:
-            steps = offsets / layout.extents[:, None]
+            # Flat, because broadcasting along a dimension of two is slow on CPU.
+            extents = layout.extents.repeat_interleave(self.num_points, 0).flatten()
+            steps = (offsets.flatten(-3) / extents).view_as(offsets)
         else:
             steps = offsets / self.num_points * references[..., 2:] * 0.5
         attended = self.attn(
