@@ -34,6 +34,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import AutoConfig
 
 import hf_rvos  # noqa: F401 (registers the models)
@@ -66,15 +67,17 @@ class Recipe:
     output_dir: str = "outputs/train"
     model: dict = field(default_factory=dict)  # the model's configuration, `model_type` included
     pretrained: str | None = None  # saved model to start from; `model` then only says what is to be different
+    pretrained_backbone: str | None = None  # backbone that a new model starts with, saved by pretrain_backbone.py
     max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
     seed: int = 42
 
     # Data: a batch is per process.
     num_videos: int = 8000
-    skills: tuple | None = None  # of the expressions to learn from; None takes all
+    skills: Any = None  # list of those to learn from, or a list for lengths of clips; null takes all
     batch_size: int = 4  # clips, each with all its expressions
     clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
+    num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
     frame_size: tuple = (128, 192)  # height, width
     flip_probability: float = 0.5
     num_workers: int = 2
@@ -87,6 +90,7 @@ class Recipe:
     text_encoder_learning_rate: float = 1e-5  # 0 freezes it
     weight_decay: float = 5e-4  # not on biases and norms
     adam_beta2: float = 0.999
+    muon: bool = False  # for the matrices of linear layers; everything else is left to AdamW
     warmup: float = 0.02  # share of the progress
     final_learning_rate: float = 0.01  # share of the highest one
     max_grad_norm: float = 0.1
@@ -124,8 +128,8 @@ def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
         raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
 
 
-def parse_arguments() -> tuple[Recipe, str | None]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(description: str) -> tuple[Recipe, str | None]:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="recipe file (YAML)")
     parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="recipe keys to change")
     parser.add_argument("--resume_from_checkpoint", help="a checkpoint folder, or 'latest' of the output folder")
@@ -166,22 +170,80 @@ def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProc
         return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
     tokenizer = build_word_tokenizer(vocabulary(), recipe.max_tokens)
     settings = dict(recipe.model)
+    if recipe.pretrained_backbone:
+        settings["backbone_config"] = AutoConfig.from_pretrained(recipe.pretrained_backbone)
     settings["text_config"] = {
         **settings["text_config"],
         "vocab_size": len(tokenizer),
         # RoBERTa counts positions from the padding id on.
         "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
     }
-    config = AutoConfig.for_model(**settings)
-    return (
-        AutoModelForReferringVideoSegmentation.from_config(config),
-        RvosProcessor(video_processor=video_processor, tokenizer=tokenizer),
-    )
+    model = AutoModelForReferringVideoSegmentation.from_config(AutoConfig.for_model(**settings))
+    if recipe.pretrained_backbone:
+        backbone_class = type(model.base_model.backbone)
+        model.base_model.backbone = backbone_class.from_pretrained(recipe.pretrained_backbone, dtype=torch.float32)
+    return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
 
 
-def parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+class ReferringTask:
+    """Segment what a sentence says. Another task has the same members, see pretrain_backbone.py."""
+
+    def __init__(self, recipe: Recipe):
+        self.recipe = recipe
+        self.model, self.processor = build_model_and_processor(recipe)
+        # Clips of one size need no padding, and the published inference has none either.
+        self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=1)
+
+    def dataset(self) -> Dataset:
+        recipe = self.recipe
+        return MovingShapesClips(
+            "train",
+            num_videos=recipe.num_videos,
+            max_stride=recipe.max_stride,
+            size=recipe.frame_size,
+            flip_probability=recipe.flip_probability,
+            seed=recipe.seed,
+            skills=recipe.skills,
+            num_annotated=recipe.num_annotated,
+        )
+
+    def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], Any]:
+        """Score on the val split; each process takes its share of the videos.
+
+        Returns:
+            Results for the log, and the same to print.
+        """
+        indices = range(accelerator.process_index, self.recipe.evaluation_videos, accelerator.num_processes)
+        rows = gather_object(score_moving_shapes(model, self.processor, "val", indices))
+        summary = summarize_moving_shapes(rows)
+        return summary, moving_shapes_table(summary)
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        model.save_pretrained(folder, state_dict=stored_weights(model, self.recipe.save_dtype))
+        self.processor.save_pretrained(folder)
+
+    def load(self, folder: Path, trained: torch.nn.Module) -> torch.nn.Module:
+        """The model as saved; `trained` has what a task does not save."""
+        return AutoModelForReferringVideoSegmentation.from_pretrained(folder)
+
+
+def stored_weights(model: torch.nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+    """Only the numbers on disk are rounded: the configuration keeps float32, so the model loads and runs in that."""
+    return {
+        name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
+
+
+def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """One group for each learning rate, with and without weight decay. A rate of 0 freezes the group."""
-    groups = {}
+    # Muon is made for matrices between hidden layers; heads of a few numbers are none.
+    matrices = {
+        id(module.weight)
+        for module in model.modules()
+        if recipe.muon and isinstance(module, torch.nn.Linear) and min(module.weight.shape) >= 16
+    }
+    groups: dict[tuple, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         part = next((part for part in ("backbone", "text_encoder") if f".{part}." in f".{name}"), None)
         rate = getattr(recipe, f"{part}_learning_rate" if part else "learning_rate")
@@ -190,9 +252,16 @@ def parameter_groups(model: torch.nn.Module, recipe: Recipe) -> list[dict[str, A
         if not parameter.requires_grad:
             continue
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        group = groups.setdefault((rate, decay), {"params": [], "rate": rate, "lr": rate, "weight_decay": decay})
-        group["params"].append(parameter)
-    return list(groups.values())
+        group = {"params": [], "rate": rate, "lr": rate, "weight_decay": decay}
+        groups.setdefault((id(parameter) in matrices, rate, decay), group)["params"].append(parameter)
+    by_muon, by_adamw = ([group for key, group in groups.items() if key[0] is muon] for muon in (True, False))
+    optimizers: list[torch.optim.Optimizer] = []
+    if by_muon:
+        # Its steps are then as long as those of AdamW, so the learning rates mean the same.
+        optimizers.append(torch.optim.Muon(by_muon, adjust_lr_fn="match_rms_adamw"))
+    if by_adamw:
+        optimizers.append(torch.optim.AdamW(by_adamw, betas=(0.9, recipe.adam_beta2)))
+    return optimizers
 
 
 def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
@@ -256,14 +325,19 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int) -> No
 
 
 def main() -> None:
-    recipe, resume = parse_arguments()
+    train(ReferringTask, *parse_arguments(__doc__))
+
+
+def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
+    """Train, evaluate and save what a task describes."""
     accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
     output_dir = Path(recipe.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(recipe.seed)
 
-    model, processor = build_model_and_processor(recipe)
-    optimizer = torch.optim.AdamW(parameter_groups(model, recipe), betas=(0.9, recipe.adam_beta2))
+    task = task_class(recipe)
+    model = task.model
+    optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
 
@@ -273,7 +347,7 @@ def main() -> None:
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     ema = AveragedModel(model, device=accelerator.device, multi_avg_fn=average) if recipe.ema_decay else None
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, *optimizers = accelerator.prepare(model, *optimizers)
     clock = Clock(accelerator)
     accelerator.register_for_checkpointing(clock, *([ema] if ema else []))
 
@@ -283,15 +357,6 @@ def main() -> None:
     if resume:
         accelerator.load_state(str(resume))
 
-    dataset = MovingShapesClips(
-        "train",
-        num_videos=recipe.num_videos,
-        max_stride=recipe.max_stride,
-        size=recipe.frame_size,
-        flip_probability=recipe.flip_probability,
-        seed=recipe.seed,
-        skills=recipe.skills,
-    )
     sampler = EpochBatchSampler(
         recipe.num_videos,
         recipe.batch_size,
@@ -302,21 +367,15 @@ def main() -> None:
         num_processes=accelerator.num_processes,
     )
     loader = DataLoader(
-        dataset,
+        task.dataset(),
         batch_sampler=sampler,
         num_workers=recipe.num_workers,
-        # Clips of one size need no padding, and the published inference has none either.
-        collate_fn=ClipCollator(processor.tokenizer, pad_to_multiple_of=1),
+        collate_fn=task.collate,
         pin_memory=accelerator.device.type == "cuda",
     )
 
     def trained_model() -> torch.nn.Module:
         return ema.module if ema else accelerator.unwrap_model(model)
-
-    def evaluate(candidate: torch.nn.Module) -> dict[str, Any]:
-        """Score on the val split; each process takes its share of the videos."""
-        indices = range(accelerator.process_index, recipe.evaluation_videos, accelerator.num_processes)
-        return summarize_moving_shapes(gather_object(score_moving_shapes(candidate, processor, "val", indices)))
 
     def log(values: dict[str, Any]) -> None:
         if accelerator.is_main_process:
@@ -330,7 +389,7 @@ def main() -> None:
     running, window_start, num_clips = {}, time.monotonic(), 0
     while clock.progress(recipe) < 1:
         rate = learning_rate_factor(clock.progress(recipe), recipe.warmup, recipe.final_learning_rate)
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = group["rate"] * rate
         for micro_step in range(recipe.gradient_accumulation_steps):
             batch = next(batches)
@@ -351,8 +410,9 @@ def main() -> None:
                     running["grad_norm"] = running.get("grad_norm", 0) + accelerator.clip_grad_norm_(
                         model.parameters(), recipe.max_grad_norm
                     )
-                optimizer.step()
-                optimizer.zero_grad()
+                for optimizer in optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
             for name, value in {"loss": outputs.loss, **outputs.loss_dict}.items():
                 running[name] = running.get(name, 0) + value.detach() / recipe.gradient_accumulation_steps
             num_clips += len(video_ids) * accelerator.num_processes
@@ -379,9 +439,9 @@ def main() -> None:
             running, window_start, num_clips = {}, time.monotonic(), 0
 
         if is_due(clock.elapsed - last_evaluation, recipe.evaluation_minutes):
-            summary = evaluate(trained_model())
+            summary, table = task.evaluate(trained_model(), accelerator)
             log({"evaluation": summary})
-            accelerator.print(moving_shapes_table(summary), flush=True)
+            accelerator.print(table, flush=True)
             clock.tick()
             last_evaluation = clock.elapsed
         by_steps = recipe.checkpointing_steps and clock.step % recipe.checkpointing_steps == 0
@@ -392,21 +452,14 @@ def main() -> None:
     save_checkpoint(accelerator, output_dir, clock.step)
     final = output_dir / "final"
     if accelerator.is_main_process:
-        # Only the numbers on disk are rounded: the configuration keeps float32, so the model loads and runs in that.
-        weights = {
-            name: value.to(getattr(torch, recipe.save_dtype)) if value.is_floating_point() else value
-            for name, value in trained_model().state_dict().items()
-        }
         shutil.rmtree(final, ignore_errors=True)
         with replace_when_done(final) as folder:
-            trained_model().save_pretrained(folder, state_dict=weights)
-            processor.save_pretrained(folder)
+            task.save(trained_model(), folder)
     accelerator.wait_for_everyone()
 
     # What counts is the model that others will load.
-    saved = AutoModelForReferringVideoSegmentation.from_pretrained(final).to(accelerator.device)
-    summary = evaluate(saved)
-    accelerator.print(moving_shapes_table(summary))
+    summary, table = task.evaluate(task.load(final, trained_model()).to(accelerator.device), accelerator)
+    accelerator.print(table)
     if accelerator.is_main_process:
         results = {
             "steps": clock.step,

@@ -56,3 +56,21 @@ def test_every_target_is_visible_somewhere(index):
     clip = MovingShapesClips()[0, index, 1]
     assert clip["valid_frames"].any(-1).all()
     assert (clip["boxes"][clip["valid_frames"]] > 0).all()
+
+
+def test_labels_of_some_frames_are_those_of_the_whole_clip():
+    few, all_frames = (MovingShapesClips(flip_probability=0, num_annotated=n)[0, 5, 16] for n in (3, None))
+    assert few["frames"].shape == all_frames["frames"].shape
+    assert few["annotated_frames"].tolist() == sorted(set(few["annotated_frames"].tolist()))
+    assert len(few["annotated_frames"]) == 3
+    whole = dict(zip(all_frames["expressions"], all_frames["masks"]))
+    for expression, masks in zip(few["expressions"], few["masks"], strict=True):
+        assert torch.equal(masks, whole[expression][few["annotated_frames"]])
+
+
+def test_skills_can_depend_on_the_length_of_the_clip():
+    video = generate_video("train", 5)
+    of = {row["expression"]: row["skill"] for row in video.rows}
+    clips = MovingShapesClips(flip_probability=0, skills={1: ("appearance",)})
+    assert {of.get(expression, "appearance") for expression in clips[0, 5, 1]["expressions"]} == {"appearance"}
+    assert len({of[expression] for expression in clips[0, 5, 16]["expressions"]}) > 1

@@ -143,13 +143,18 @@ def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, mes
 
 
 def test_recipes_of_the_repository_follow_each_other_to_a_model_of_less_than_4_mb(monkeypatch):
-    stages = []
+    stages = {}
     for path in RECIPES:
         monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
-        stages.append(train.parse_arguments()[0])
-    assert [stage.pretrained for stage in stages] == [None] + [f"{stage.output_dir}/final" for stage in stages[:-1]]
-    model, _ = train.build_model_and_processor(stages[0])
-    bytes_each = getattr(torch, stages[-1].save_dtype).itemsize
+        stages[path.stem] = train.parse_arguments(None)[0]
+    backbones = [stage for name, stage in stages.items() if name.startswith("video_swin_tiny")]
+    models = [stage for name, stage in stages.items() if name.startswith("referformer_tiny")]
+    for chain in (backbones, models):
+        assert [stage.pretrained for stage in chain] == [None] + [f"{stage.output_dir}/final" for stage in chain[:-1]]
+    assert models[0].pretrained_backbone == f"{backbones[-1].output_dir}/final"
+    models[0].pretrained_backbone, models[0].model["backbone_config"] = None, backbones[0].model
+    model, _ = train.build_model_and_processor(models[0])
+    bytes_each = getattr(torch, models[-1].save_dtype).itemsize
     assert sum(parameter.numel() for parameter in model.parameters()) * bytes_each < 3.9e6
 
 
@@ -162,10 +167,10 @@ def test_rates_warm_up_and_fall():
 
 def test_parts_have_their_own_rate_and_norms_do_not_decay(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe)])
-    recipe, _ = train.parse_arguments()
+    recipe, _ = train.parse_arguments(None)
     recipe.learning_rate, recipe.backbone_learning_rate, recipe.text_encoder_learning_rate = 3, 2, 0
     model, _ = train.build_model_and_processor(recipe)
-    groups = train.parameter_groups(model, recipe)
+    groups = [group for optimizer in train.build_optimizers(model, recipe) for group in optimizer.param_groups]
     of = {id(parameter): group for group in groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         if ".text_encoder." in name:
@@ -175,9 +180,23 @@ def test_parts_have_their_own_rate_and_norms_do_not_decay(tiny_recipe, monkeypat
         assert (of[id(parameter)]["weight_decay"] == 0) == (parameter.ndim == 1)
 
 
+def test_muon_takes_the_matrices_of_linear_layers_and_adamw_the_rest(tiny_recipe, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--muon", "true"])
+    recipe, _ = train.parse_arguments(None)
+    model, _ = train.build_model_and_processor(recipe)
+    muon, adamw = train.build_optimizers(model, recipe)
+    taken, left = ({id(p) for group in each.param_groups for p in group["params"]} for each in (muon, adamw))
+    assert taken.isdisjoint(left)
+    assert taken | left == {id(parameter) for parameter in model.parameters()}
+    assert id(model.model.encoder_layers[0].feed_forward.fc1.weight) in taken
+    # Tables, convolutions and the head with a single output are no such matrices.
+    for module in (model.get_input_embeddings(), model.mask_projection, model.class_heads[0]):
+        assert id(module.weight) in left
+
+
 def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--max_tokens", "24"])
-    recipe, _ = train.parse_arguments()
+    recipe, _ = train.parse_arguments(None)
     model, processor = train.build_model_and_processor(recipe)
     assert isinstance(model.config, type(AutoConfig.for_model("referformer")))
     assert model.config.text_config.vocab_size == len(processor.tokenizer)

@@ -13,6 +13,7 @@
 # limitations under the License.
 """From samples to a training batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,12 +21,24 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+def normalize_frames(
+    frames: torch.Tensor, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD
+) -> torch.Tensor:
+    """Frames `(num_frames, 3, height, width)` uint8 as the float values that models take."""
+    return (frames / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
 class ClipCollator:
     """Make a batch of clips, each with all its expressions.
 
     A sample is a dict with `frames` `(num_frames, 3, height, width)` uint8, `expressions` (list of `str`), `masks`
     `(num_expressions, num_frames, height, width)` boolean, `boxes` `(num_expressions, num_frames, 4)`, `valid_frames`
-    `(num_expressions, num_frames)` boolean and `video_id`.
+    `(num_expressions, num_frames)` boolean and `video_id`; with `annotated_frames` `(num_annotated,)`, the labels are
+    of these frames alone.
 
     Args:
         tokenizer: Tokenizer of the model.
@@ -37,21 +50,21 @@ class ClipCollator:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406),
-        image_std: tuple[float, float, float] = (0.229, 0.224, 0.225),
+        image_mean: Sequence[float] = IMAGE_MEAN,
+        image_std: Sequence[float] = IMAGE_STD,
         pad_to_multiple_of: int = 32,
     ):
         self.tokenizer = tokenizer
-        self.image_mean = torch.tensor(image_mean).view(3, 1, 1)
-        self.image_std = torch.tensor(image_std).view(3, 1, 1)
+        self.image_mean, self.image_std = image_mean, image_std
         self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """
         Returns:
             The arguments of a model's `forward`: `pixel_values_videos` `(batch_size, num_frames, 3, height, width)`,
-            `pixel_mask` (None if nothing was padded), `input_ids`, `attention_mask`, `video_index`, `labels` with one
-            entry for each expression; and `video_id`, a list of names for messages.
+            `pixel_mask` (None if nothing was padded), `input_ids`, `attention_mask`, `video_index`, `annotated_frames`
+            (None if all are), `labels` with one entry for each expression; and `video_id`, a list of names for
+            messages.
 
         Raises:
             ValueError: if the clips differ in length.
@@ -66,7 +79,7 @@ class ClipCollator:
         clips, masks = [], []
         for sample, size in zip(samples, sizes, strict=True):
             padding = (0, width - size[1], 0, height - size[0])
-            clip = (sample["frames"] / 255 - self.image_mean) / self.image_std
+            clip = normalize_frames(sample["frames"], self.image_mean, self.image_std)
             clips.append(nn.functional.pad(clip, padding))
             masks.append(nn.functional.pad(torch.ones(len(clip), *size, dtype=torch.bool), padding))
         is_padded = any(size != (height, width) for size in sizes)
@@ -81,18 +94,20 @@ class ClipCollator:
             {
                 "masks": sample["masks"][row],
                 "boxes": sample["boxes"][row],
-                "class_labels": torch.zeros(len(sample["frames"]), dtype=torch.long),
+                "class_labels": torch.zeros(sample["masks"].shape[1], dtype=torch.long),
                 "valid_frames": sample["valid_frames"][row],
             }
             for sample in samples
             for row in range(len(sample["expressions"]))
         ]
+        annotated = [sample.get("annotated_frames") for sample in samples]
         return {
             "pixel_values_videos": torch.stack(clips),
             "pixel_mask": torch.stack(masks) if is_padded else None,
             "input_ids": text["input_ids"],
             "attention_mask": text["attention_mask"],
             "video_index": torch.arange(len(samples)).repeat_interleave(counts),
+            "annotated_frames": None if annotated[0] is None else torch.stack(annotated),
             "labels": labels,
             "video_id": [sample["video_id"] for sample in samples],
         }

@@ -39,7 +39,9 @@ class MovingShapesClips(Dataset):
         seed: Seed of all draws.
         config: Configuration of the generator.
         skills: Skills of the expressions to learn from; None takes all. What a picture shows can be learned before
-            what only a video shows.
+            what only a video shows. A dict gives skills for lengths of clips, and other lengths take all.
+        num_annotated: Frames of a clip, drawn at random, that have labels; None gives all of them labels. What a model
+            does for each sentence can cost more than the backbone, which sees the whole clip in any case.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class MovingShapesClips(Dataset):
         flip_probability: float = 0.5,
         seed: int = 0,
         config: MovingShapesConfig | None = None,
-        skills: tuple[str, ...] | None = None,
+        skills: tuple[str, ...] | dict[int, tuple[str, ...]] | None = None,
+        num_annotated: int | None = None,
     ):
         self.split, self.num_videos, self.max_stride = split, num_videos, max_stride
         self.size, self.flip_probability, self.seed = size, flip_probability, seed
         self.config, self.skills = config or MovingShapesConfig(), skills
+        self.num_annotated = num_annotated
 
     def __len__(self) -> int:
         return self.num_videos
@@ -71,13 +75,17 @@ class MovingShapesClips(Dataset):
     def _sample(self, index: int, clip_length: int, generator: np.random.Generator) -> dict[str, Any] | None:
         video = generate_video(self.split, index, self.config)
         rows = [row for row in video.rows if len(row["object_ids"]) == 1]
-        if self.skills is not None:
-            rows = [row for row in rows if row["skill"] in self.skills]
+        skills = self.skills.get(clip_length) if isinstance(self.skills, dict) else self.skills
+        if skills is not None:
+            rows = [row for row in rows if row["skill"] in skills]
         if not rows:
             return None
         chosen = sample_clip(len(video.frames), clip_length, generator, self.max_stride)
         frames = torch.from_numpy(video.frames[chosen]).permute(0, 3, 1, 2)
-        object_map = torch.from_numpy(video.object_map[chosen])
+        annotated = np.arange(clip_length)
+        if self.num_annotated is not None and self.num_annotated < clip_length:
+            annotated = np.sort(generator.permutation(clip_length)[: self.num_annotated])
+        object_map = torch.from_numpy(video.object_map[chosen[annotated]])
         targets = torch.tensor([row["object_ids"][0] + 1 for row in rows], dtype=object_map.dtype)
         masks = object_map == targets.view(-1, 1, 1, 1)  # (E, T, H, W)
         expressions = [row["expression"] for row in rows]
@@ -97,5 +105,6 @@ class MovingShapesClips(Dataset):
             "masks": masks[visible],
             "boxes": boxes[visible],
             "valid_frames": valid_frames[visible],
+            "annotated_frames": torch.from_numpy(annotated),
             "video_id": f"{self.split}/{index}",
         }

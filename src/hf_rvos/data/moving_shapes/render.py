@@ -17,6 +17,7 @@ Every value is an integer from the polygon corners on, so a scene has the same b
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import NamedTuple
@@ -228,28 +229,32 @@ def _paint(frame: np.ndarray, owners: np.ndarray, item: ShapeObject, number: int
     return sprite.area, taken
 
 
-def render_scene(scene: Scene, config: MovingShapesConfig, stream: RandomStream) -> Rendering:
-    """Draw every frame of a scene, from the back to the front.
+def render_scene(
+    scene: Scene, config: MovingShapesConfig, stream: RandomStream, times: Sequence[int] | None = None
+) -> Rendering:
+    """Draw the frames of a scene, each from the back to the front.
 
     Args:
         scene: what to draw.
         config: canvas and length.
         stream: random numbers of the background.
+        times: numbers of the frames to draw; None draws all.
 
     Returns:
         `Rendering`.
     """
-    num_frames, count = config.num_frames, len(scene.objects)
+    times = range(config.num_frames) if times is None else times
+    num_frames, count = len(times), len(scene.objects)
     frames = np.repeat(_background(config, stream)[None], num_frames, axis=0)
     object_map = np.zeros(frames.shape[:3], np.uint8)
     full_area = np.zeros((num_frames, count), np.int64)
     taken = np.zeros((num_frames, count, MAX_OBJECTS + 1), np.int64)
-    for time in range(num_frames):
+    for place, time in enumerate(times):
         for number in scene.depth:
             item = scene.objects[number]
             if item.track.shown[time]:
-                full_area[time, number], taken[time, number] = _paint(
-                    frames[time], object_map[time], item, number, time
+                full_area[place, number], taken[place, number] = _paint(
+                    frames[place], object_map[place], item, number, time
                 )
     covered = taken[..., 1 : count + 1]
     # What an object took when it was drawn, less what the ones in front of it took from it.
