@@ -22,6 +22,8 @@ import torch.nn.functional as F
 
 from hf_rvos import benchmark
 from hf_rvos.benchmark import STAGES, Clip, measure, naive_forward, naive_parts, run_pass, shared_forward
+from hf_rvos.layers import deformable_transformer
+from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.models.referformer.modeling_referformer import best_query
 from hf_rvos.utils.video_io import VideoWriter, open_video
@@ -115,12 +117,23 @@ def test_a_pass_leaves_no_hook_behind(clip, model):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("part", ["backbone", "fusion.attention.q_proj", "pixel_decoder.stages.0.block.self_attn"])
 @pytest.mark.parametrize(("path", "calls"), [("shared", 1), ("naive", 3)])
-def test_the_naive_path_sees_the_video_once_for_each_sentence(clip, model, path, calls):
+def test_the_naive_path_sees_the_video_once_for_each_sentence(clip, model, path, calls, part):
     seen = []
-    model.model.backbone.register_forward_hook(lambda *_: seen.append(path))
+    model.model.get_submodule(part).register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
     run_pass(path, model, tiny_processor(), clip)
-    assert len(seen) == calls
+    assert seen == [1] * calls
+
+
+@pytest.mark.parametrize(("path", "in_pieces"), [("shared", True), ("naive", False)])
+def test_the_naive_path_takes_all_rows_of_a_feed_forward_block_at_once(clip, model, monkeypatch, path, in_pieces):
+    monkeypatch.setattr(deformable_transformer, "ROWS_IN_CACHE", 100)
+    sizes = []
+    block = model.model.encoder_layers[0].feed_forward
+    block.fc1.register_forward_hook(lambda module, args, output: sizes.append(args[0].shape[:-1].numel()))
+    run_pass(path, model, tiny_processor(), clip)
+    assert sizes and all((size <= 100) == in_pieces for size in sizes)
 
 
 def test_the_naive_path_uses_no_fused_attention_and_no_remembered_constant(clip, model, monkeypatch):
@@ -140,11 +153,11 @@ def test_the_naive_path_uses_no_fused_attention_and_no_remembered_constant(clip,
 
 
 def test_an_error_on_the_naive_path_brings_the_fast_parts_back():
-    before = [F.scaled_dot_product_attention, DynamicMaskHead.forward]
+    before = [F.scaled_dot_product_attention, FeedForward.forward, DynamicMaskHead.forward]
     before += [getattr(module, name) for module, name in benchmark.REMEMBERED]
     with pytest.raises(RuntimeError), naive_parts():
         raise RuntimeError
-    after = [F.scaled_dot_product_attention, DynamicMaskHead.forward]
+    after = [F.scaled_dot_product_attention, FeedForward.forward, DynamicMaskHead.forward]
     after += [getattr(module, name) for module, name in benchmark.REMEMBERED]
     assert after == before
 

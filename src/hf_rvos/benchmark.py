@@ -44,6 +44,7 @@ from transformers import PreTrainedModel
 
 import hf_rvos
 from hf_rvos.layers import deformable_attention, deformable_transformer
+from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.models.referformer import modeling_referformer
@@ -57,7 +58,8 @@ STAGE_MODULES = {
     "referformer": {
         "backbone": ("model.backbone",),
         "text_encoder": ("model.text_encoder",),
-        # The fusion's query projection is called on its own, for all sentences; so is the pixel decoder's adapter.
+        # Some modules are called on their own, for all sentences: the fusion's query projection and those with which
+        # the finest stage of the pixel decoder looks at the video.
         "encoder": (
             "model.level_projections",
             "model.fusion.attention.q_proj",
@@ -67,6 +69,8 @@ STAGE_MODULES = {
         "decoder": ("model.decoder",),
         "pixel_decoder": (
             *("model.pixel_decoder.stages.0.adapter", "model.pixel_decoder.stages.0.adapter_norm"),
+            *("model.pixel_decoder.stages.0.block.self_attn", "model.pixel_decoder.stages.0.block.self_attn_norm"),
+            "model.pixel_decoder.stages.0.block.text_attn.q_proj",
             "model.pixel_decoder",
         ),
         "mask_head": ("mask_projection", "mask_controller", "mask_head"),
@@ -212,11 +216,16 @@ def naive_forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Iterator[Re
 
 @contextmanager
 def naive_parts() -> Iterator[None]:
-    """While the block runs: no fused attention, no remembered constants, mask features copied for each query."""
+    """While the block runs, every part works the plain way.
+
+    No fused attention, no remembered constants, all rows of a feed-forward block at once, and mask features copied for
+    each query.
+    """
     with ExitStack() as replaced:
         for module, name in REMEMBERED:
             replaced.enter_context(patch.object(module, name, getattr(module, name).__wrapped__))
         replaced.enter_context(patch.object(F, "scaled_dot_product_attention", eager_attention))
+        replaced.enter_context(patch.object(FeedForward, "forward", FeedForward.forward_at_once))
         replaced.enter_context(patch.object(DynamicMaskHead, "forward", copying_mask_head))
         yield
 

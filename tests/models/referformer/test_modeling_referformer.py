@@ -107,7 +107,7 @@ def test_documented_shapes_are_the_real_ones(padded):
         for name, shape in documented.items():
             if output.get(name) is None:
                 assert not padded
-                assert name in ("pixel_mask", "valid_ratios", "fine_mask", "frame_mask")
+                assert name in ("pixel_mask", "valid_ratios", "frame_mask")
                 continue
             for tensor in tensors_of(output[name]):
                 assert len(tensor.shape) == len(shape), name
@@ -214,15 +214,16 @@ def test_best_query_costs_masks_of_one_query_and_one_layer(model):
 
 @pytest.mark.parametrize("padded", [False, True])
 @torch.no_grad()
-def test_eight_expressions_of_a_video_equal_eight_calls_and_cost_the_backbone_once(model, padded):
+def test_eight_expressions_of_a_video_equal_eight_calls_and_look_at_the_video_once(model, padded):
     model = copy.deepcopy(model)
     inputs = random_inputs(1, num_expressions=8)
     if padded:
         inputs = pad(inputs, [(3, 40, 60)])
     backbone_calls, text_calls = count_calls(model.model.backbone), count_calls(model.model.text_encoder)
+    fine_calls = count_calls(model.model.pixel_decoder.stages[0].block.self_attn)
     together = model(**inputs)
-    assert len(backbone_calls) == len(text_calls) == 1
-    assert backbone_calls[0][0].shape[0] == 1
+    assert len(backbone_calls) == len(text_calls) == len(fine_calls) == 1
+    assert backbone_calls[0][0].shape[0] == fine_calls[0][0].shape[0] == 1
     for index in range(8):
         own = {name: inputs[name][index : index + 1] for name in ("input_ids", "attention_mask")}
         alone = model(**{name: inputs[name] for name in inputs if name.startswith("pixel")}, **own)

@@ -76,11 +76,10 @@ class ReferFormerVideoFeatures(ModelOutput):
         valid_ratios (`torch.FloatTensor` of shape `(num_videos, num_frames, 4, 2)`, *optional*):
             Share of real columns and rows in each level. None without padding.
         fine_pixels (`torch.FloatTensor` of shape `(num_videos, num_frames, height, width, hidden_size)`):
-            Adapted features at stride 4.
-        fine_positions (`torch.FloatTensor` of shape `(1 or num_videos, 1 or num_frames, height, width, hidden_size)`):
-            Position codes at stride 4.
-        fine_mask (`torch.BoolTensor` of shape `(num_videos, num_frames, height, width)`, *optional*):
-            True at real cells. None without padding.
+            Features at stride 4 after they have looked at the clip. In training, the expressions of a video share the
+            dropout of this step.
+        fine_queries (`torch.FloatTensor` of shape `(num_videos, num_frames, height, width, hidden_size)`):
+            Queries with which they look at the words.
         frame_sizes (`torch.FloatTensor` of shape `(num_videos, 2)`):
             Height and width of the frames before padding.
         spatial_shapes (`list[tuple[int, int]]`):
@@ -93,8 +92,7 @@ class ReferFormerVideoFeatures(ModelOutput):
     pixel_mask: torch.BoolTensor | None = None
     valid_ratios: torch.FloatTensor | None = None
     fine_pixels: torch.FloatTensor | None = None
-    fine_positions: torch.FloatTensor | None = None
-    fine_mask: torch.BoolTensor | None = None
+    fine_queries: torch.FloatTensor | None = None
     frame_sizes: torch.FloatTensor | None = None
     spatial_shapes: list[tuple[int, int]] | None = None
 
@@ -108,7 +106,7 @@ class ReferFormerVideoFeatures(ModelOutput):
 
         num_expressions = video_index.shape[0]
         selected = {name: gather(value) for name, value in self.items()}
-        for name in ("pixels", "projected_pixels", "pixel_mask", "valid_ratios", "fine_pixels", "fine_mask"):
+        for name in ("pixels", "projected_pixels", "pixel_mask", "valid_ratios", "fine_pixels", "fine_queries"):
             value = selected.get(name)
             if value is not None and value.shape[0] == 1:
                 selected[name] = value.expand(num_expressions, *value.shape[1:])
@@ -254,6 +252,9 @@ class ReferFormerDecoder(nn.Module):
 class ReferFormerPixelDecoderBlock(GradientCheckpointingLayer):
     """Let the pixels of a clip look at each other over space and time, then at the words (section 3.3).
 
+    `look_around` is the first step and `forward` the second, so that expressions can share what depends on the video
+    alone. In training they then share the dropout of the first step too.
+
     The released code looks at a reduced grid (nearest neighbour down, bilinear up) and adds position codes, layer
     norms and a feed-forward part to the formula of the paper.
     """
@@ -268,20 +269,33 @@ class ReferFormerPixelDecoderBlock(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(hidden_size, feedforward_size, dropout)
         self.dropout = nn.Dropout(dropout)
 
+    def look_around(
+        self, pixels: torch.Tensor, positions: torch.Tensor, pixel_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            pixels: `(num_clips, num_frames, height, width, hidden_size)`.
+            positions: the same, or 1 in place of `num_clips` and `num_frames`.
+            pixel_mask: `(num_clips, num_frames, height, width)`, True at real cells, or None.
+
+        Returns:
+            Pixels and the queries with which they look at the words, both of the shape of `pixels`.
+        """
+        pixels = self.self_attn_norm(pixels + self.dropout(self._attend_to_clip(pixels, positions, pixel_mask)))
+        return pixels, self.text_attn.q_proj(pixels + positions)
+
     def forward(
         self,
         pixels: torch.Tensor,
-        positions: torch.Tensor,
-        pixel_mask: torch.Tensor | None,
+        queries: torch.Tensor,
         words: torch.Tensor,
         word_positions: torch.Tensor,
         word_mask: torch.Tensor | None,
     ) -> torch.Tensor:
         """
         Args:
-            pixels: `(num_expressions, num_frames, height, width, hidden_size)`.
-            positions: the same, or 1 in place of `num_expressions` and `num_frames`.
-            pixel_mask: `(num_expressions, num_frames, height, width)`, True at real cells, or None.
+            pixels: `(num_expressions, num_frames, height, width, hidden_size)`, from `look_around`.
+            queries: same shape, from `look_around`.
             words: `(num_expressions, num_words, hidden_size)`.
             word_positions: same shape as `words`.
             word_mask: `(num_expressions, num_words)`, True at real words, or None.
@@ -289,12 +303,11 @@ class ReferFormerPixelDecoderBlock(GradientCheckpointingLayer):
         Returns:
             Same shape as `pixels`.
         """
-        pixels = self.self_attn_norm(pixels + self.dropout(self._look_around(pixels, positions, pixel_mask)))
-        queries = (pixels + positions).flatten(1, 3)
-        attended = self.text_attn(queries, words + word_positions, words, word_mask).view_as(pixels)
+        keys, values = self.text_attn.k_proj(words + word_positions), self.text_attn.v_proj(words)
+        attended = self.text_attn.attend(queries.flatten(1, 3), keys, values, word_mask).view_as(pixels)
         return self.feed_forward(self.text_attn_norm(pixels + self.dropout(attended)))
 
-    def _look_around(
+    def _attend_to_clip(
         self, pixels: torch.Tensor, positions: torch.Tensor, pixel_mask: torch.Tensor | None
     ) -> torch.Tensor:
         height, width = pixels.shape[2:4]
@@ -336,20 +349,38 @@ class ReferFormerPixelDecoderStage(nn.Module):
         self.conv = nn.Conv2d(size, size, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(8, size)
 
-    def adapt(self, feature_map: torch.Tensor) -> torch.Tensor:
-        return self.adapter_norm(self.adapter(feature_map))
+    def look_around(
+        self, feature_map: torch.Tensor, num_frames: int, positions: torch.Tensor, pixel_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adapt, then see `ReferFormerPixelDecoderBlock.look_around`.
 
-    def forward(self, pixels: torch.Tensor, coarser: torch.Tensor | None, *block_inputs) -> torch.Tensor:
+        Args:
+            feature_map: `(num_clips * num_frames, in_channels, height, width)`.
+            num_frames: Frames of a clip.
+            positions: `(1 or num_clips, 1 or num_frames, height, width, hidden_size)`.
+            pixel_mask: `(num_clips, num_frames, height, width)`, True at real cells, or None.
+
+        Returns:
+            Pixels and queries, both `(num_clips, num_frames, height, width, hidden_size)`.
+        """
+        maps = self.adapter_norm(self.adapter(feature_map))
+        pixels = maps.permute(0, 2, 3, 1).unflatten(0, (-1, num_frames))
+        return self.block.look_around(pixels, positions.to(pixels), pixel_mask)
+
+    def forward(
+        self, pixels: torch.Tensor, queries: torch.Tensor, coarser: torch.Tensor | None, *words: torch.Tensor | None
+    ) -> torch.Tensor:
         """
         Args:
-            pixels: `(num_expressions, num_frames, height, width, hidden_size)`, adapted.
+            pixels: `(num_expressions, num_frames, height, width, hidden_size)`, from `look_around`.
+            queries: same shape, from `look_around`.
             coarser: `(num_expressions * num_frames, hidden_size, coarse_height, coarse_width)`, or None at the top.
-            block_inputs: the further inputs of `ReferFormerPixelDecoderBlock`.
+            words: the further inputs of `ReferFormerPixelDecoderBlock`.
 
         Returns:
             `(num_expressions * num_frames, hidden_size, height, width)`.
         """
-        maps = self.block(pixels, *block_inputs).flatten(0, 1).permute(0, 3, 1, 2)
+        maps = self.block(pixels, queries, *words).flatten(0, 1).permute(0, 3, 1, 2)
         if coarser is not None:
             maps = maps + F.interpolate(coarser, size=maps.shape[-2:], mode="nearest")
         return self.norm(self.conv(maps)).relu()
@@ -358,7 +389,8 @@ class ReferFormerPixelDecoderStage(nn.Module):
 class ReferFormerPixelDecoder(nn.Module):
     """Cross-modal feature pyramid (section 3.3) from stride 32 up to stride 4; `stages[0]` has stride 4.
 
-    Takes the encoder memory at strides 8, 16 and 32 (not 64) and the backbone map at stride 4.
+    Takes the encoder memory at strides 8, 16 and 32 (not 64) and what `stages[0].look_around` made of the backbone map
+    at stride 4.
     """
 
     def __init__(self, config: ReferFormerConfig, fine_channels: int):
@@ -386,7 +418,7 @@ class ReferFormerPixelDecoder(nn.Module):
         Returns:
             `(num_expressions * num_frames, hidden_size, height, width)` at stride 4.
         """
-        num_expressions, num_frames = video.fine_pixels.shape[:2]
+        num_frames = video.fine_pixels.shape[1]
         lengths = [height * width for height, width in video.spatial_shapes]
         memories = memory.split(lengths, dim=1)
         positions = video.pixel_positions.split(lengths, dim=2)
@@ -395,13 +427,12 @@ class ReferFormerPixelDecoder(nn.Module):
 
         output = None
         for level in (2, 1, 0):
-            height, width = video.spatial_shapes[level]
-            stage = self.stages[level + 1]
-            pixels = stage.adapt(memories[level].transpose(1, 2).unflatten(2, (height, width)))
-            pixels = pixels.permute(0, 2, 3, 1).unflatten(0, (num_expressions, num_frames))
-            mask = None if masks[level] is None else masks[level].unflatten(2, (height, width))
-            output = stage(pixels, output, positions[level].unflatten(2, (height, width)), mask, *words)
-        return self.stages[0](video.fine_pixels, output, video.fine_positions, video.fine_mask, *words)
+            shape, stage = video.spatial_shapes[level], self.stages[level + 1]
+            feature_map = memories[level].transpose(1, 2).unflatten(2, shape)
+            mask = None if masks[level] is None else masks[level].unflatten(2, shape)
+            seen = stage.look_around(feature_map, num_frames, positions[level].unflatten(2, shape), mask)
+            output = stage(*seen, output, *words)
+        return self.stages[0](video.fine_pixels, video.fine_queries, output, *words)
 
 
 class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
@@ -534,8 +565,8 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
                 Normalised frames.
             pixel_mask (`torch.BoolTensor` of shape `(num_videos, num_frames, height, width)`, *optional*):
                 True at real pixels; padding is at the right and at the bottom. None means no padding.
-            annotated_frames (`torch.LongTensor` of shape `(num_videos,)`, *optional*):
-                The one frame of each clip to predict. The backbone sees the whole clip, what follows only this frame.
+            annotated_frames (`torch.LongTensor`, shape `(num_videos,)` or `(num_videos, num_annotated)`, *optional*):
+                The frames of each clip to predict. The backbone sees the whole clip, what follows only these frames.
 
         Returns:
             [`ReferFormerVideoFeatures`]
@@ -547,19 +578,18 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         num_videos, num_frames, _, height, width = pixel_values_videos.shape
         feature_maps = extract_frame_features(self.backbone, pixel_values_videos)
         if annotated_frames is not None:
-            rows = torch.arange(num_videos, device=annotated_frames.device)
-            feature_maps = [
-                fmap.unflatten(0, (num_videos, num_frames))[rows, annotated_frames] for fmap in feature_maps
-            ]
-            pixel_mask = None if pixel_mask is None else pixel_mask[rows, annotated_frames][:, None]
-            num_frames = 1
+            annotated_frames = annotated_frames.view(num_videos, -1)
+            # (num_videos, num_annotated) places among the frames of all videos.
+            rows = annotated_frames + num_frames * torch.arange(num_videos, device=annotated_frames.device)[:, None]
+            feature_maps = [fmap[rows.flatten()] for fmap in feature_maps]
+            pixel_mask = None if pixel_mask is None else pixel_mask.flatten(0, 1)[rows]
+            num_frames = annotated_frames.shape[1]
 
         folded = (num_videos, num_frames)
         levels = [projection(fmap) for projection, fmap in zip(self.level_projections, feature_maps[1:])]
         levels.append(self.level_projections[-1](feature_maps[-1]))
         spatial_shapes = [tuple(level.shape[-2:]) for level in levels]
         pixels = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1).unflatten(0, folded)
-        fine_pixels = self.pixel_decoder.stages[0].adapt(feature_maps[0]).permute(0, 2, 3, 1).unflatten(0, folded)
 
         shapes = [tuple(feature_maps[0].shape[-2:]), *spatial_shapes]
         if pixel_mask is None:
@@ -585,6 +615,9 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             first = pixel_mask[:, 0]
             frame_sizes = torch.stack((first[:, :, 0].sum(1), first[:, 0].sum(1)), dim=-1).float()
 
+        fine_pixels, fine_queries = self.pixel_decoder.stages[0].look_around(
+            feature_maps[0], num_frames, positions[0], None if masks is None else masks[0]
+        )
         return ReferFormerVideoFeatures(
             pixels=pixels,
             projected_pixels=self.fusion.project_pixels(pixels),
@@ -592,8 +625,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             pixel_mask=None if masks is None else torch.cat([mask.flatten(2) for mask in masks[1:]], dim=2),
             valid_ratios=valid_ratios,
             fine_pixels=fine_pixels,
-            fine_positions=positions[0].to(pixels.dtype),
-            fine_mask=None if masks is None else masks[0],
+            fine_queries=fine_queries,
             frame_sizes=frame_sizes,
             spatial_shapes=spatial_shapes,
         )
@@ -765,8 +797,8 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 1 at real tokens. None means no padding.
             video_index (`torch.LongTensor` of shape `(num_expressions,)`, *optional*):
                 The video that each expression refers to. None means one expression per video, in order.
-            annotated_frames (`torch.LongTensor` of shape `(num_videos,)`, *optional*):
-                The one frame of each clip to predict; outputs then have one frame.
+            annotated_frames (`torch.LongTensor`, shape `(num_videos,)` or `(num_videos, num_annotated)`, *optional*):
+                The frames of each clip to predict; outputs and `labels` then have only these.
             labels (`list[dict[str, torch.Tensor]]`, *optional*):
                 One dict per expression: `masks` `(num_frames, height, width)` boolean at the size of the unpadded
                 frame, `boxes` `(num_frames, 4)` cxcywh in units of that frame (zeros where the object is absent),
@@ -935,6 +967,9 @@ def _check_videos(
             "pixel_values_videos without the channels."
         )
     if annotated_frames is not None:
-        if annotated_frames.shape != (num_videos,):
-            raise ValueError(f"annotated_frames has shape {tuple(annotated_frames.shape)}, expected ({num_videos},)")
+        if annotated_frames.ndim > 2 or len(annotated_frames) != num_videos:
+            raise ValueError(
+                f"annotated_frames has shape {tuple(annotated_frames.shape)}, expected ({num_videos},) or "
+                f"({num_videos}, num_annotated)"
+            )
         _check_range("annotated_frames", annotated_frames, num_frames)
