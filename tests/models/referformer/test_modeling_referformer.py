@@ -352,15 +352,19 @@ def test_annotated_frame_is_predicted_from_the_whole_clip(model):
     assert (outputs.logits != other.logits).all()
 
 
+@pytest.mark.parametrize("frames", [[1, 3], [[0, 2], [1, 3]]], ids=["one", "several"])
 @pytest.mark.parametrize("padded", [False, True])
 @torch.no_grad()
-def test_annotated_frame_equals_the_frame_alone_with_a_backbone_of_single_frames(padded):
+def test_annotated_frames_equal_these_frames_alone_with_a_backbone_of_single_frames(padded, frames):
     model = tiny_model(SINGLE_FRAMES)
-    inputs = random_inputs(2, 4)
+    inputs, frames = random_inputs(2, 4), torch.tensor(frames)
     if padded:
         inputs = pad(inputs, [(4, 40, 64), (4, 48, 50)])
-    alone = {name: torch.stack((value[0, 1:2], value[1, 3:4])) for name, value in inputs.items() if "pixel" in name}
-    found = model(**inputs, annotated_frames=torch.tensor([1, 3]))
+    rows = frames.view(2, -1)
+    alone = {
+        name: torch.stack([value[0, rows[0]], value[1, rows[1]]]) for name, value in inputs.items() if "pixel" in name
+    }
+    found = model(**inputs, annotated_frames=frames)
     assert_predictions_close(found, model(**inputs | alone))
 
 
