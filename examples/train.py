@@ -79,6 +79,7 @@ class Recipe:
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
     frame_size: tuple = (128, 192)  # height, width
+    inference_size: int | None = None  # shorter side of the frames in evaluation and in use; null is as in training
     flip_probability: float = 0.5
     num_workers: int = 2
 
@@ -160,7 +161,7 @@ def parse_arguments(description: str) -> tuple[Recipe, str | None]:
 
 
 def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProcessor]:
-    video_processor = RvosVideoProcessor(size={"shortest_edge": min(recipe.frame_size)})
+    video_processor = RvosVideoProcessor(size={"shortest_edge": recipe.inference_size or min(recipe.frame_size)})
     if recipe.pretrained:
         config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.model)
         model = AutoModelForReferringVideoSegmentation.from_pretrained(

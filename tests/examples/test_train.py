@@ -194,6 +194,14 @@ def test_muon_takes_the_matrices_of_linear_layers_and_adamw_the_rest(tiny_recipe
         assert id(module.weight) in left
 
 
+def test_size_of_the_frames_in_use_may_differ_from_training(tiny_recipe, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe)])
+    recipe, _ = train.parse_arguments(None)
+    assert train.build_model_and_processor(recipe)[1].video_processor.size["shortest_edge"] == 64
+    recipe.inference_size = 128
+    assert train.build_model_and_processor(recipe)[1].video_processor.size["shortest_edge"] == 128
+
+
 def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--max_tokens", "24"])
     recipe, _ = train.parse_arguments(None)
