@@ -129,7 +129,7 @@ def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
         raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
 
 
-def parse_arguments(description: str) -> tuple[Recipe, str | None]:
+def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="recipe file (YAML)")
     parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="recipe keys to change")

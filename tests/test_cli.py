@@ -268,7 +268,7 @@ def test_benchmark_draws_a_video_for_the_embedded_model(here):
     )
     result = run("benchmark", *options, "--repeats", 1, "--dtype", "float32", "--no-naive")
     assert result.exit_code == 0, result.output
-    assert "referformer-tiny; 2 frames of 64x96, resized to 96x144; sentences: 3" in result.stdout
+    assert "referformer-tiny; 2 frames of 64x96, resized to 128x192; sentences: 3" in result.stdout
     assert "naive" not in result.stdout and "bfloat16" not in result.stdout
     assert not list(here.iterdir())
 

@@ -54,7 +54,7 @@ def finished(scripts, backbone_recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["", "--config", str(backbone_recipe), "--output_dir", str(folder)])
-        train.train(pretrain_backbone.AttributeTask, *train.parse_arguments(None))
+        train.train(pretrain_backbone.AttributeTask, *train.parse_arguments())
     return folder
 
 
@@ -88,7 +88,7 @@ def test_training_goes_on_from_a_saved_backbone(finished, scripts):
 def test_evaluation_counts_positions_on_objects_alone(scripts, backbone_recipe, monkeypatch):
     pretrain_backbone, train = scripts
     monkeypatch.setattr(sys, "argv", ["", "--config", str(backbone_recipe)])
-    task = pretrain_backbone.AttributeTask(train.parse_arguments(None)[0])
+    task = pretrain_backbone.AttributeTask(train.parse_arguments()[0])
     # A model that sees no object anywhere is never right about "object".
     torch.nn.init.zeros_(task.model.classifier.weight)
     torch.nn.init.zeros_(task.model.classifier.bias)
@@ -103,7 +103,7 @@ def test_evaluation_counts_positions_on_objects_alone(scripts, backbone_recipe, 
 def test_clip_without_an_object_has_a_finite_loss(scripts, backbone_recipe, monkeypatch):
     pretrain_backbone, train = scripts
     monkeypatch.setattr(sys, "argv", ["", "--config", str(backbone_recipe)])
-    task = pretrain_backbone.AttributeTask(train.parse_arguments(None)[0])
+    task = pretrain_backbone.AttributeTask(train.parse_arguments()[0])
     batch = task.collate([task.dataset()[0, 0, 1]])
     for name, label in batch["labels"].items():
         label.fill_(0 if name in ("object", "velocity") else pretrain_backbone.IGNORED)

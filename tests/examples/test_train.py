@@ -146,7 +146,7 @@ def test_recipes_of_the_repository_follow_each_other_to_a_model_of_less_than_4_m
     stages = {}
     for path in RECIPES:
         monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
-        stages[path.stem] = train.parse_arguments(None)[0]
+        stages[path.stem] = train.parse_arguments()[0]
     backbones = [stage for name, stage in stages.items() if name.startswith("video_swin_tiny")]
     models = [stage for name, stage in stages.items() if name.startswith("referformer_tiny")]
     for chain in (backbones, models):
@@ -167,7 +167,7 @@ def test_rates_warm_up_and_fall():
 
 def test_parts_have_their_own_rate_and_norms_do_not_decay(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe)])
-    recipe, _ = train.parse_arguments(None)
+    recipe, _ = train.parse_arguments()
     recipe.learning_rate, recipe.backbone_learning_rate, recipe.text_encoder_learning_rate = 3, 2, 0
     model, _ = train.build_model_and_processor(recipe)
     groups = [group for optimizer in train.build_optimizers(model, recipe) for group in optimizer.param_groups]
@@ -182,7 +182,7 @@ def test_parts_have_their_own_rate_and_norms_do_not_decay(tiny_recipe, monkeypat
 
 def test_muon_takes_the_matrices_of_linear_layers_and_adamw_the_rest(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--muon", "true"])
-    recipe, _ = train.parse_arguments(None)
+    recipe, _ = train.parse_arguments()
     model, _ = train.build_model_and_processor(recipe)
     muon, adamw = train.build_optimizers(model, recipe)
     taken, left = ({id(p) for group in each.param_groups for p in group["params"]} for each in (muon, adamw))
@@ -196,7 +196,7 @@ def test_muon_takes_the_matrices_of_linear_layers_and_adamw_the_rest(tiny_recipe
 
 def test_size_of_the_frames_in_use_may_differ_from_training(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe)])
-    recipe, _ = train.parse_arguments(None)
+    recipe, _ = train.parse_arguments()
     assert train.build_model_and_processor(recipe)[1].video_processor.size["shortest_edge"] == 64
     recipe.inference_size = 128
     assert train.build_model_and_processor(recipe)[1].video_processor.size["shortest_edge"] == 128
@@ -204,7 +204,7 @@ def test_size_of_the_frames_in_use_may_differ_from_training(tiny_recipe, monkeyp
 
 def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tiny_recipe), "--max_tokens", "24"])
-    recipe, _ = train.parse_arguments(None)
+    recipe, _ = train.parse_arguments()
     model, processor = train.build_model_and_processor(recipe)
     assert isinstance(model.config, type(AutoConfig.for_model("referformer")))
     assert model.config.text_config.vocab_size == len(processor.tokenizer)
