@@ -12,18 +12,38 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the conversion of official checkpoints has in common: safe loading and accounting for every key."""
+"""What the conversion of official checkpoints has in common: safe loading, accounting for every key, whole folders."""
 
 import argparse
+import json
 import re
-from collections.abc import Iterable
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+
+from hf_rvos.backbones import backbone_config, infer_backbone_config
+from hf_rvos.processing import RvosProcessor, RvosVideoProcessor
+
+
+DEFAULT_TOKENIZER = "roberta-base"
+BACKBONE_PREFIX = "backbone.0.body."
 
 
 # Counters of a profiling tool, and buffers of old library versions that the modules compute for themselves.
 IGNORED_KEYS = re.compile(r"(total_ops|total_params|num_batches_tracked|relative_position_index|position_ids)$")
+# What a score that NumPy computed is made of, under the names of NumPy 1 and 2.
+_SCALAR = np.float64(0).__reduce__()[0]
+NUMPY_NUMBERS = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))),
+]
 
 
 def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str, torch.Tensor], dict]:
@@ -48,7 +68,7 @@ def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str
             f"checkpoint is {str(path)!r}, which is not a file. Expected a .pth made by torch.save."
         )
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *NUMPY_NUMBERS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - a damaged file can break its reader anywhere
         # The message of torch advises to load the file unsafely, so only the name of the object is taken from it.
@@ -117,3 +137,186 @@ def _unpack_attention(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor
     if not prefix:
         return {name: tensor}
     return {f"{prefix}{part}_proj.{kind}": piece.clone() for part, piece in zip("qkv", tensor.chunk(3))}
+
+
+def count_layers(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
+    """One more than the highest number that the group of `pattern` finds at the start of a name, 0 without any."""
+    return 1 + max((int(match[1]) for match in map(re.compile(pattern).match, state_dict) if match), default=-1)
+
+
+def infer_text_config(state_dict: dict[str, torch.Tensor]) -> dict:
+    """Fields of the RoBERTa below `text_encoder.` of an official state dict."""
+    prefix = "text_encoder."
+    vocab_size, hidden_size = state_dict[f"{prefix}embeddings.word_embeddings.weight"].shape
+    return {
+        "model_type": "roberta",
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "num_hidden_layers": count_layers(state_dict, r"text_encoder\.encoder\.layer\.(\d+)\."),
+        "num_attention_heads": max(1, hidden_size // 64),
+        "intermediate_size": state_dict[f"{prefix}encoder.layer.0.intermediate.dense.weight"].shape[0],
+        "max_position_embeddings": state_dict[f"{prefix}embeddings.position_embeddings.weight"].shape[0],
+        "type_vocab_size": state_dict[f"{prefix}embeddings.token_type_embeddings.weight"].shape[0],
+        "layer_norm_eps": 1e-5,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
+
+
+def build_config(
+    config_class: type[PreTrainedConfig],
+    model_name: str,
+    state_dict: dict[str, torch.Tensor],
+    fields: dict,
+    overrides: dict,
+    backbone_name: str | None = None,
+) -> PreTrainedConfig:
+    """Configuration from what a checkpoint tells and what the user says.
+
+    Args:
+        config_class: Class of the configuration.
+        model_name: Name of the model, for errors.
+        state_dict: Tensors under their official names; the backbone is recognised by them if it has no name.
+        fields: What the checkpoint tells.
+        overrides: What the user says; `"backbone"` may hold the name of a backbone.
+        backbone_name: Name of the backbone in the checkpoint, if any.
+
+    Raises:
+        ValueError: if an override is unknown or a value is not possible.
+    """
+    fields, overrides = dict(fields), dict(overrides)
+    name = overrides.pop("backbone", None) or backbone_name
+    if "backbone_config" not in overrides:
+        body = {
+            key.removeprefix(BACKBONE_PREFIX): value
+            for key, value in state_dict.items()
+            if key.startswith(BACKBONE_PREFIX)
+        }
+        fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
+    if isinstance(overrides.get("text_config"), dict):
+        overrides["text_config"] = fields["text_config"] | overrides["text_config"]
+    if isinstance(overrides.get("backbone_config"), dict) and "model_type" not in overrides["backbone_config"]:
+        raise ValueError('config: backbone_config needs a model_type, for example "video_swin".')
+    unknown = sorted(set(overrides) - set(config_class.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"config has the unknown fields {unknown}; see {config_class.__name__} for the known ones.")
+    try:
+        return config_class(**(fields | overrides))
+    except StrictDataclassError as error:
+        raise ValueError(f"config does not describe a {model_name}: {' '.join(str(error).split())}") from error
+
+
+def convert_official_checkpoint(
+    checkpoint: str | Path,
+    output: str | Path,
+    tokenizer: str | Path | None,
+    config: str | Path | dict | None,
+    *,
+    model_class: type[PreTrainedModel],
+    state_key: str,
+    infer_config: Callable[[dict[str, torch.Tensor], dict, dict], PreTrainedConfig],
+    convert_state_dict: Callable[[dict[str, torch.Tensor], PreTrainedConfig], dict[str, torch.Tensor]],
+) -> PreTrainedModel:
+    """Convert an official checkpoint and save model, video processor and tokenizer.
+
+    Args:
+        checkpoint: The official file.
+        output: Folder to write. It appears when everything is in it; an existing folder is not touched.
+        tokenizer: Folder or hub name of the tokenizer; None for `roberta-base`. Where it cannot be reached, the
+            folder is written without tokenizer and a warning says how to add it.
+        config: JSON file (or dict) of fields that take precedence over what the checkpoint tells.
+        model_class: Class with the heads.
+        state_key: Name of the state dict in the file.
+        infer_config: Configuration from state dict, arguments of the training run and overrides.
+        convert_state_dict: Official names to ours, for a backbone of the given configuration.
+
+    Returns:
+        The converted model, in eval mode.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        FileExistsError: if `output` exists and is not an empty folder.
+        ValueError: if the checkpoint is one of another model or does not fit the configuration.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"output {str(output)!r} exists already. Remove it or name another folder.")
+    overrides = _read_overrides(config)
+    state_dict, arguments = load_official_checkpoint(checkpoint, state_key)
+    model_config = infer_config(state_dict, arguments, overrides)
+    weights = convert_state_dict(state_dict, model_config.backbone_config)
+    with torch.device("meta"):
+        model = model_class(model_config)
+    _check_weights(model, weights, overrides.get("backbone") or arguments.get("backbone"))
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        model.save_pretrained(scratch, state_dict=dict(weights))  # a copy, because saving empties it
+        _save_processor(scratch, output, tokenizer)
+        converted = model_class.from_pretrained(scratch)
+        loaded = converted.state_dict()
+        different = [name for name, tensor in weights.items() if not torch.equal(loaded[name], tensor)]
+        if different:
+            raise RuntimeError(f"Reading back the converted weights gave other values in {different[:3]}.")
+        if output.exists():
+            output.rmdir()
+        scratch.chmod(0o755)
+        scratch.rename(output)
+        converted.name_or_path = converted.config.name_or_path = str(output)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return converted
+
+
+def _read_overrides(config: str | Path | dict | None) -> dict:
+    if config is None or isinstance(config, dict):
+        return config or {}
+    if not Path(config).is_file():
+        raise FileNotFoundError(f"config is {str(config)!r}, which is not a file. Expected JSON.")
+    try:
+        overrides = json.loads(Path(config).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config {str(config)!r} is not JSON: {error}") from error
+    if not isinstance(overrides, dict):
+        raise ValueError(f"config {str(config)!r} holds a {type(overrides).__name__}, expected an object of fields")
+    return overrides
+
+
+def _check_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], backbone_name: str | None):
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    names = [*expected, *sorted(found.keys() - expected.keys())]  # those of the backbone come first
+    wrong = [name for name in names if expected.get(name) != found.get(name)]
+    if not wrong:
+        return
+    # A tensor of another size says more than one that is missing.
+    name = next((name for name in wrong if name in expected and name in found), wrong[0])
+    part = "configuration"
+    if any(name.startswith("model.backbone.") for name in wrong):
+        name = next((name for name in wrong if name.startswith("model.backbone.") and name in expected), name)
+        part = f"backbone {backbone_name!r}" if backbone_name else "backbone"
+    raise ValueError(
+        f"The checkpoint does not fit the {part}: {name} has shape {found.get(name, 'none')} in the checkpoint, "
+        f"expected {expected.get(name, 'none')} ({len(wrong)} tensors differ). Name the right sizes with --config."
+    )
+
+
+def _save_processor(folder: Path, output: Path, tokenizer: str | Path | None):
+    # The published protocol resizes the short side to 360 pixels without a limit for the long side.
+    video_processor = RvosVideoProcessor(size={"shortest_edge": 360})
+    name = str(tokenizer) if tokenizer is not None else DEFAULT_TOKENIZER
+    try:
+        text_tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # whatever keeps the hub away: no network, offline mode, no such name
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warnings.warn(
+            f"The tokenizer {name!r} could not be loaded ({reason}). Model and video processor are saved without it; "
+            f'add it later with RvosProcessor(video_processor=RvosVideoProcessor.from_pretrained("{output}"), '
+            f'tokenizer=AutoTokenizer.from_pretrained("{name}")).save_pretrained("{output}").',
+            stacklevel=4,
+        )
+        video_processor.save_pretrained(folder)
+        return
+    RvosProcessor(video_processor=video_processor, tokenizer=text_tokenizer).save_pretrained(folder)
