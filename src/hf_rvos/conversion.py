@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the conversion of official checkpoints has in common: safe loading, accounting for every key, whole folders."""
+"""What the conversion of official checkpoints has in common: safe loading, accounting for every key, saving."""
 
 import argparse
 import json
@@ -20,20 +20,15 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_rvos.backbones import backbone_config, infer_backbone_config
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor
-
-
-DEFAULT_TOKENIZER = "roberta-base"
-BACKBONE_PREFIX = "backbone.0.body."
 
 
 # Counters of a profiling tool, and buffers of old library versions that the modules compute for themselves.
@@ -139,20 +134,34 @@ def _unpack_attention(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor
     return {f"{prefix}{part}_proj.{kind}": piece.clone() for part, piece in zip("qkv", tensor.chunk(3))}
 
 
-def count_layers(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
-    """One more than the highest number that the group of `pattern` finds at the start of a name, 0 without any."""
+def read_overrides(config: str | Path | dict | None) -> dict:
+    """Fields of a configuration that take precedence over what a checkpoint tells, from a dict or a JSON file."""
+    if config is None or isinstance(config, dict):
+        return config or {}
+    if not Path(config).is_file():
+        raise FileNotFoundError(f"config is {str(config)!r}, which is not a file. Expected JSON.")
+    try:
+        overrides = json.loads(Path(config).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"config {str(config)!r} is not JSON: {error}") from error
+    if not isinstance(overrides, dict):
+        raise ValueError(f"config {str(config)!r} holds a {type(overrides).__name__}, expected an object of fields")
+    return overrides
+
+
+def count_modules(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
+    """Length of the list of modules whose number is the first group of a regular expression."""
     return 1 + max((int(match[1]) for match in map(re.compile(pattern).match, state_dict) if match), default=-1)
 
 
-def infer_text_config(state_dict: dict[str, torch.Tensor]) -> dict:
-    """Fields of the RoBERTa below `text_encoder.` of an official state dict."""
-    prefix = "text_encoder."
+def infer_roberta_config(state_dict: dict[str, torch.Tensor], prefix: str) -> dict:
+    """Fields of the configuration of a RoBERTa whose tensors have the names of transformers after `prefix`."""
     vocab_size, hidden_size = state_dict[f"{prefix}embeddings.word_embeddings.weight"].shape
     return {
         "model_type": "roberta",
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
-        "num_hidden_layers": count_layers(state_dict, r"text_encoder\.encoder\.layer\.(\d+)\."),
+        "num_hidden_layers": count_modules(state_dict, rf"{re.escape(prefix)}encoder\.layer\.(\d+)\."),
         "num_attention_heads": max(1, hidden_size // 64),
         "intermediate_size": state_dict[f"{prefix}encoder.layer.0.intermediate.dense.weight"].shape[0],
         "max_position_embeddings": state_dict[f"{prefix}embeddings.position_embeddings.weight"].shape[0],
@@ -165,37 +174,15 @@ def infer_text_config(state_dict: dict[str, torch.Tensor]) -> dict:
 
 
 def build_config(
-    config_class: type[PreTrainedConfig],
-    model_name: str,
-    state_dict: dict[str, torch.Tensor],
-    fields: dict,
-    overrides: dict,
-    backbone_name: str | None = None,
+    config_class: type[PreTrainedConfig], fields: dict, overrides: dict, model_name: str
 ) -> PreTrainedConfig:
-    """Configuration from what a checkpoint tells and what the user says.
-
-    Args:
-        config_class: Class of the configuration.
-        model_name: Name of the model, for errors.
-        state_dict: Tensors under their official names; the backbone is recognised by them if it has no name.
-        fields: What the checkpoint tells.
-        overrides: What the user says; `"backbone"` may hold the name of a backbone.
-        backbone_name: Name of the backbone in the checkpoint, if any.
+    """A configuration of what was inferred from a checkpoint (`fields`) and what a user wants otherwise.
 
     Raises:
-        ValueError: if an override is unknown or a value is not possible.
+        ValueError: if a field is unknown or the configuration impossible.
     """
-    fields, overrides = dict(fields), dict(overrides)
-    name = overrides.pop("backbone", None) or backbone_name
-    if "backbone_config" not in overrides:
-        body = {
-            key.removeprefix(BACKBONE_PREFIX): value
-            for key, value in state_dict.items()
-            if key.startswith(BACKBONE_PREFIX)
-        }
-        fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
     if isinstance(overrides.get("text_config"), dict):
-        overrides["text_config"] = fields["text_config"] | overrides["text_config"]
+        overrides = overrides | {"text_config": fields["text_config"] | overrides["text_config"]}
     if isinstance(overrides.get("backbone_config"), dict) and "model_type" not in overrides["backbone_config"]:
         raise ValueError('config: backbone_config needs a model_type, for example "video_swin".')
     unknown = sorted(set(overrides) - set(config_class.__dataclass_fields__))
@@ -207,54 +194,49 @@ def build_config(
         raise ValueError(f"config does not describe a {model_name}: {' '.join(str(error).split())}") from error
 
 
-def convert_official_checkpoint(
-    checkpoint: str | Path,
-    output: str | Path,
-    tokenizer: str | Path | None,
-    config: str | Path | dict | None,
-    *,
+def check_output(output: str | Path) -> Path:
+    """The folder to write, or FileExistsError if there is something in it."""
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"output {str(output)!r} exists already. Remove it or name another folder.")
+    return output
+
+
+def save_converted(
     model_class: type[PreTrainedModel],
-    state_key: str,
-    infer_config: Callable[[dict[str, torch.Tensor], dict, dict], PreTrainedConfig],
-    convert_state_dict: Callable[[dict[str, torch.Tensor], PreTrainedConfig], dict[str, torch.Tensor]],
+    config: PreTrainedConfig,
+    weights: dict[str, torch.Tensor],
+    output: Path,
+    video_processor: RvosVideoProcessor,
+    tokenizer: str,
+    backbone_name: str | None = None,
 ) -> PreTrainedModel:
-    """Convert an official checkpoint and save model, video processor and tokenizer.
+    """Write model, video processor and tokenizer to a folder, and read the model back.
 
     Args:
-        checkpoint: The official file.
-        output: Folder to write. It appears when everything is in it; an existing folder is not touched.
-        tokenizer: Folder or hub name of the tokenizer; None for `roberta-base`. Where it cannot be reached, the
-            folder is written without tokenizer and a warning says how to add it.
-        config: JSON file (or dict) of fields that take precedence over what the checkpoint tells.
-        model_class: Class with the heads.
-        state_key: Name of the state dict in the file.
-        infer_config: Configuration from state dict, arguments of the training run and overrides.
-        convert_state_dict: Official names to ours, for a backbone of the given configuration.
+        model_class: Class of the model.
+        config: Its configuration.
+        weights: Its state dict.
+        output: Folder to write. It appears when everything is in it.
+        video_processor: What prepares videos for the model.
+        tokenizer: Folder or hub name. Where it cannot be reached, the folder is written without tokenizer and a
+            warning says how to add it.
+        backbone_name: What the backbone is called, for errors.
 
     Returns:
         The converted model, in eval mode.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        FileExistsError: if `output` exists and is not an empty folder.
-        ValueError: if the checkpoint is one of another model or does not fit the configuration.
+        ValueError: if weights and configuration do not fit.
     """
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"output {str(output)!r} exists already. Remove it or name another folder.")
-    overrides = _read_overrides(config)
-    state_dict, arguments = load_official_checkpoint(checkpoint, state_key)
-    model_config = infer_config(state_dict, arguments, overrides)
-    weights = convert_state_dict(state_dict, model_config.backbone_config)
     with torch.device("meta"):
-        model = model_class(model_config)
-    _check_weights(model, weights, overrides.get("backbone") or arguments.get("backbone"))
-
+        model = model_class(config)
+    _check_weights(model, weights, backbone_name)
     output.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         model.save_pretrained(scratch, state_dict=dict(weights))  # a copy, because saving empties it
-        _save_processor(scratch, output, tokenizer)
+        _save_processor(scratch, output, video_processor, tokenizer)
         converted = model_class.from_pretrained(scratch)
         loaded = converted.state_dict()
         different = [name for name, tensor in weights.items() if not torch.equal(loaded[name], tensor)]
@@ -268,20 +250,6 @@ def convert_official_checkpoint(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return converted
-
-
-def _read_overrides(config: str | Path | dict | None) -> dict:
-    if config is None or isinstance(config, dict):
-        return config or {}
-    if not Path(config).is_file():
-        raise FileNotFoundError(f"config is {str(config)!r}, which is not a file. Expected JSON.")
-    try:
-        overrides = json.loads(Path(config).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config {str(config)!r} is not JSON: {error}") from error
-    if not isinstance(overrides, dict):
-        raise ValueError(f"config {str(config)!r} holds a {type(overrides).__name__}, expected an object of fields")
-    return overrides
 
 
 def _check_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], backbone_name: str | None):
@@ -303,18 +271,15 @@ def _check_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], bac
     )
 
 
-def _save_processor(folder: Path, output: Path, tokenizer: str | Path | None):
-    # The published protocol resizes the short side to 360 pixels without a limit for the long side.
-    video_processor = RvosVideoProcessor(size={"shortest_edge": 360})
-    name = str(tokenizer) if tokenizer is not None else DEFAULT_TOKENIZER
+def _save_processor(folder: Path, output: Path, video_processor: RvosVideoProcessor, tokenizer: str):
     try:
-        text_tokenizer = AutoTokenizer.from_pretrained(name)
+        text_tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer)
     except Exception as error:  # whatever keeps the hub away: no network, offline mode, no such name
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(
-            f"The tokenizer {name!r} could not be loaded ({reason}). Model and video processor are saved without it; "
-            f'add it later with RvosProcessor(video_processor=RvosVideoProcessor.from_pretrained("{output}"), '
-            f'tokenizer=AutoTokenizer.from_pretrained("{name}")).save_pretrained("{output}").',
+            f"The tokenizer {tokenizer!r} could not be loaded ({reason}). Model and video processor are saved without "
+            f'it; add it later with RvosProcessor(video_processor=RvosVideoProcessor.from_pretrained("{output}"), '
+            f'tokenizer=AutoTokenizer.from_pretrained("{tokenizer}")).save_pretrained("{output}").',
             stacklevel=4,
         )
         video_processor.save_pretrained(folder)

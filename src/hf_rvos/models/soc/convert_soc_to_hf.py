@@ -20,26 +20,33 @@ Sizes come from the tensors. Numbers of heads cannot be seen in them: they are t
 says otherwise.
 """
 
-import warnings
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedConfig
 
-from hf_rvos.backbones import convert_backbone_state_dict
+from hf_rvos.backbones import backbone_config, convert_backbone_state_dict, infer_backbone_config
 from hf_rvos.conversion import (
-    BACKBONE_PREFIX,
     build_config,
-    convert_official_checkpoint,
-    count_layers,
-    infer_text_config,
+    check_output,
+    count_modules,
+    infer_roberta_config,
+    load_official_checkpoint,
+    read_overrides,
     rename_keys,
+    save_converted,
 )
 from hf_rvos.models.soc.configuration_soc import SocConfig
 from hf_rvos.models.soc.modeling_soc import NUM_FEATURE_LEVELS, SocForReferringVideoSegmentation
+from hf_rvos.processing import RvosVideoProcessor
+from hf_rvos.utils.logging import get_logger
 
 
-LICENCE_NOTICE = (
+logger = get_logger(__name__)
+
+DEFAULT_TOKENIZER = "roberta-base"
+BACKBONE_PREFIX = "backbone.0.body."
+LICENCE_NOTE = (
     "The repository of the official SOC code and checkpoints states no licence. Without one you may not be allowed to "
     "use or pass on its checkpoints, converted or not: ask its authors first."
 )
@@ -154,25 +161,33 @@ def infer_config(
         fields = {
             "hidden_size": state_dict["query_embed.weight"].shape[1],
             "num_queries": state_dict["query_embed.weight"].shape[0],
-            "encoder_layers": count_layers(state_dict, rf"{_ENCODER}\."),
-            "decoder_layers": count_layers(state_dict, rf"{_DECODER}\."),
+            "encoder_layers": count_modules(state_dict, rf"{_ENCODER}\."),
+            "decoder_layers": count_modules(state_dict, rf"{_DECODER}\."),
             "attention_heads": heads,
             "encoder_points": len(state_dict[offsets.format("encoder", "self_attn")])
             // (heads * NUM_FEATURE_LEVELS * 2),
             "decoder_points": len(state_dict[offsets.format("decoder", "cross_attn")])
             // (heads * NUM_FEATURE_LEVELS * 2),
             "feedforward_size": len(state_dict["transformer.encoder.layers.0.linear1.weight"]),
-            "cluster_encoder_layers": count_layers(state_dict, r"voc\.enc_ffn\.(\d+)\."),
-            "cluster_decoder_layers": count_layers(state_dict, r"voc\.transformer_ffn_layers\.(\d+)\."),
+            "cluster_encoder_layers": count_modules(state_dict, r"voc\.enc_ffn\.(\d+)\."),
+            "cluster_decoder_layers": count_modules(state_dict, r"voc\.transformer_ffn_layers\.(\d+)\."),
             "cluster_feedforward_size": len(state_dict["voc.enc_ffn.0.linear1.weight"]),
             "mask_feature_size": len(state_dict["spatial_decoder.out_lay.weight"]),
             "num_classes": len(state_dict["class_embed.0.weight"]),
             "prediction_layer": 0,
-            "text_config": infer_text_config(state_dict),
+            "text_config": infer_roberta_config(state_dict, "text_encoder."),
         }
     except KeyError as error:
         raise ValueError(f"The checkpoint has no tensor {error}: it is not one of SOC.") from error
-    return build_config(SocConfig, "SOC", state_dict, fields, overrides, (arguments or {}).get("backbone"))
+    name = overrides.pop("backbone", None) or (arguments or {}).get("backbone")
+    if "backbone_config" not in overrides:
+        body = {
+            key.removeprefix(BACKBONE_PREFIX): value
+            for key, value in state_dict.items()
+            if key.startswith(BACKBONE_PREFIX)
+        }
+        fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
+    return build_config(SocConfig, fields, overrides, "SOC")
 
 
 def convert_checkpoint(
@@ -183,7 +198,7 @@ def convert_checkpoint(
 ) -> SocForReferringVideoSegmentation:
     """Convert an official checkpoint and save model, video processor and tokenizer.
 
-    Warns first that the repository of the checkpoints states no licence.
+    The repository of the checkpoints states no licence; a message says so before anything is read.
 
     Args:
         checkpoint (`str` or `Path`):
@@ -205,14 +220,18 @@ def convert_checkpoint(
         FileExistsError: if `output` exists and is not an empty folder.
         ValueError: if the checkpoint is not one of SOC or does not fit the configuration.
     """
-    warnings.warn(LICENCE_NOTICE, stacklevel=2)
-    return convert_official_checkpoint(
-        checkpoint,
+    output = check_output(output)
+    overrides = read_overrides(config)
+    logger.warning(LICENCE_NOTE)
+    state_dict, arguments = load_official_checkpoint(checkpoint, state_key="model_state_dict")
+    model_config = infer_config(state_dict, arguments, overrides)
+    return save_converted(
+        SocForReferringVideoSegmentation,
+        model_config,
+        convert_state_dict(state_dict, model_config.backbone_config),
         output,
-        tokenizer,
-        config,
-        model_class=SocForReferringVideoSegmentation,
-        state_key="model_state_dict",
-        infer_config=infer_config,
-        convert_state_dict=convert_state_dict,
+        # The published protocol resizes the short side to 360 pixels without a limit for the long side.
+        RvosVideoProcessor(size={"shortest_edge": 360}),
+        DEFAULT_TOKENIZER if tokenizer is None else str(tokenizer),
+        overrides.get("backbone") or arguments.get("backbone"),
     )
