@@ -537,11 +537,8 @@ class SocModel(SocPreTrainedModel):
     ) -> SocModelOutput:
         """See [`SocForReferringVideoSegmentation.forward`] for the other inputs.
 
-        Args:
-            output_guidance (`bool`, *optional*, defaults to `False`):
-                Whether the words look at the clip; only the contrastive loss needs it.
-            cluster_every_layer (`bool`, *optional*, defaults to `False`):
-                Whether every decoder layer gets video queries of its own; only the auxiliary outputs need them.
+        `output_guidance` lets the words look at the clip, which only the contrastive loss needs. With
+        `cluster_every_layer` every decoder layer gets video queries of its own, which only auxiliary outputs need.
 
         Returns:
             [`SocModelOutput`]
