@@ -27,6 +27,7 @@ from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.models.referformer.modeling_referformer import best_query
 from hf_rvos.utils.video_io import VideoWriter, open_video
+from tests.models.soc import tiny as soc
 from tests.tiny_segmenter import moving_square, tiny_model, tiny_processor
 
 
@@ -72,6 +73,16 @@ def test_both_paths_give_the_same_logits_of_the_best_query(clip, model, multiple
         torch.testing.assert_close(
             shared.pred_masks[index, 0] / largest, alone.pred_masks[0, best] / largest, rtol=0, atol=1e-4
         )
+
+
+@torch.no_grad()
+def test_stages_of_soc_are_known_and_both_paths_give_the_same_track(clip):
+    model = soc.tiny_model().float()
+    shared, naive = (run_pass(path, model, tiny_processor(), clip) for path in ("shared", "naive"))
+    for index in range(len(TEXTS)):
+        assert shared.tracks[index]["score"] == pytest.approx(naive.tracks[index]["score"], abs=1e-4)
+        assert (shared.tracks[index]["masks"] != naive.tracks[index]["masks"]).double().mean() < 1e-3
+    assert all(shared.stages[stage] > 0 for stage in STAGES)
 
 
 def test_both_paths_give_the_same_tracks_at_the_size_of_the_video(clip, model):

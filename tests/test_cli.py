@@ -209,8 +209,9 @@ def test_damage_found_on_the_way_leaves_no_file(here, model, tmp_path_factory):
     assert not list(here.iterdir())
 
 
-def test_convert_refuses_a_missing_checkpoint(here):
-    result = run("convert", "--model", "referformer", "--checkpoint", "missing.pth", "--output", "converted")
+@pytest.mark.parametrize("model", ["referformer", "soc"])
+def test_convert_refuses_a_missing_checkpoint(here, model):
+    result = run("convert", "--model", model, "--checkpoint", "missing.pth", "--output", "converted")
     assert_refused(result, "missing.pth", here)
 
 

@@ -50,6 +50,7 @@ _MODULES = {
         "ReferFormerModel",
         "ReferFormerPreTrainedModel",
     ],
+    "hf_rvos.models.soc": ["SocConfig", "SocForReferringVideoSegmentation", "SocModel", "SocPreTrainedModel"],
     "hf_rvos.models.video_swin": ["VideoSwinBackbone", "VideoSwinConfig"],
     "hf_rvos.pipelines": ["ReferringVideoSegmentationPipeline"],
     "hf_rvos.processing": ["RvosProcessor", "RvosVideoProcessor"],

@@ -43,7 +43,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 import hf_rvos
-from hf_rvos.layers import deformable_attention, deformable_transformer
+from hf_rvos.layers import deformable_attention, deformable_transformer, frame_geometry
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
@@ -75,6 +75,19 @@ STAGE_MODULES = {
         ),
         "mask_head": ("mask_projection", "mask_controller", "mask_head"),
     },
+    "soc": {
+        "backbone": ("model.backbone",),
+        "text_encoder": ("model.text_encoder",),
+        "encoder": (
+            "model.level_projections",
+            "model.pixel_fusion.attention.q_proj",
+            "model.pixel_fusion",
+            "model.encoder_layers",
+        ),
+        "decoder": ("model.decoder", "model.object_cluster"),
+        "pixel_decoder": ("model.pixel_decoder.fine_adapter", "model.pixel_decoder"),
+        "mask_head": ("mask_controller", "mask_head"),
+    },
 }
 STAGES = (
     *("decoding", "processor", "backbone", "text_encoder", "encoder", "decoder", "pixel_decoder", "mask_head"),
@@ -85,6 +98,7 @@ STAGES = (
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
     (modeling_referformer, "unpadded_pixel_position_embedding"),
+    (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
     (deformable_attention, "spatial_layout"),
 )

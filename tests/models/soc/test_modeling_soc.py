@@ -1,0 +1,827 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import copy
+import dataclasses
+import itertools
+import logging
+import math
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hf_rvos import AutoModelForReferringVideoSegmentation
+from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
+from hf_rvos.models.soc import (
+    SocForReferringVideoSegmentation,
+    SocModel,
+    SocModelOutput,
+    SocTextFeatures,
+    SocVideoFeatures,
+)
+from hf_rvos.utils.logging import warn_once
+from tests.models.referformer.tiny import SINGLE_FRAMES, TEXT_CONFIG, VOCAB_SIZE, pad, random_inputs, random_labels
+from tests.models.soc.tiny import tiny_config, tiny_model
+
+
+# The model runs in float64 but keeps its boxes in float32, and mask logits of the tiny model reach 1000.
+TOLERANCE = {"logits": 1e-5, "pred_boxes": 1e-6, "pred_masks": 1e-3}
+
+
+def assert_predictions_close(found, expected):
+    for name, tolerance in TOLERANCE.items():
+        torch.testing.assert_close(found[name], expected[name], atol=tolerance, rtol=0)
+
+
+def count_calls(module: torch.nn.Module) -> list:
+    calls = []
+    module.register_forward_hook(lambda module, args, output: calls.append(args))
+    return calls
+
+
+@pytest.fixture(scope="module")
+def model() -> SocForReferringVideoSegmentation:
+    return tiny_model()
+
+
+# Outputs
+
+
+def documented_shapes(output_class: type, sizes: dict[str, int]) -> dict[str, tuple[set[int], ...]]:
+    """The shapes that a docstring promises; a size such as "1 or num_videos" leaves a choice."""
+
+    def choices(size: str) -> set[int]:
+        return {eval(choice, {}, sizes) for choice in size.split(" or ")}
+
+    pattern = r"^ {8}(\w+) \(`[^`]+` of shape `\((.*?)\)`"
+    found = re.findall(pattern, output_class.__doc__, re.MULTILINE)
+    return {name: tuple(choices(size) for size in re.split(", ?", shape) if size) for name, shape in found}
+
+
+def tensors_of(value) -> list[torch.Tensor]:
+    return list(value) if isinstance(value, tuple) else list(value.values()) if isinstance(value, dict) else [value]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_documented_shapes_are_the_real_ones(padded):
+    model = tiny_model(num_classes=6)
+    inputs = random_inputs(2, 4, 40, 68, num_expressions=3) | {"video_index": torch.tensor([1, 0, 1])}
+    if padded:
+        inputs = pad(inputs, [(4, 40, 60), (4, 33, 68)])
+    captured = {}
+    hook = model.model.register_forward_hook(lambda module, args, output: captured.update(model=output))
+    outputs = model(**inputs, labels=random_labels(3, 4, 33, 60))
+    hook.remove()
+    best = model(**inputs, queries="best")
+    outputs.query_index = best.query_index
+    video = model.get_video_features(inputs["pixel_values_videos"], inputs.get("pixel_mask"))
+    text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+    # Strides 8 to 64 of 40x68: 5x9, 3x5, 2x3 and 1x2.
+    sizes = {"num_videos": 2, "num_expressions": 3, "num_queries": 5, "num_frames": 4, "num_classes": 6}
+    sizes |= {
+        "mask_feature_size": 6,
+        "hidden_size": 128,
+        "num_words": 7,
+        "num_tokens": 45 + 15 + 6 + 2,
+        "height": 10,
+        "width": 17,
+    }
+    sizes |= {"mask_height": 10, "mask_width": 17}
+    for output in (outputs, captured["model"], video, text):
+        documented = documented_shapes(type(output), sizes)
+        assert {"logits", "pixels", "words", "hidden_states"} & documented.keys()
+        for name, shape in documented.items():
+            if output.get(name) is None:
+                assert not padded
+                assert name in ("pixel_mask", "valid_ratios", "frame_mask")
+                continue
+            for tensor in tensors_of(output[name]):
+                assert len(tensor.shape) == len(shape), name
+                assert all(size in choice for size, choice in zip(tensor.shape, shape)), (name, tensor.shape)
+    assert best.pred_masks.shape == (3, 1, 4, 10, 17)
+
+
+@pytest.mark.parametrize(
+    "output_class",
+    [ReferringVideoSegmentationOutput, SocModelOutput, SocVideoFeatures, SocTextFeatures],
+)
+def test_every_output_field_is_documented(output_class):
+    documented = re.findall(r"^ {8}(\w+) \(`", output_class.__doc__, re.MULTILINE)
+    assert documented == [field.name for field in dataclasses.fields(output_class)]
+
+
+@torch.no_grad()
+def test_mask_grid_is_rounded_up(model):
+    for height, width in [(4, 6), (29, 29), (33, 62), (32, 96)]:
+        outputs = model(**random_inputs(1, 1, height, width))
+        assert outputs.pred_masks.shape == (1, 5, 1, math.ceil(height / 4), math.ceil(width / 4))
+        assert all(outputs[name].isfinite().all() for name in TOLERANCE)
+
+
+@torch.no_grad()
+def test_tuple_holds_the_values_of_the_dict(model):
+    inputs = random_inputs()
+    expected = model(**inputs)
+    configured = copy.deepcopy(model)
+    configured.config.return_dict = False
+    for found in (model(**inputs, return_dict=False), configured(**inputs)):
+        assert isinstance(found, tuple)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected.to_tuple()):
+            assert torch.equal(one, other)
+    assert isinstance(model.model(**inputs, return_dict=False), tuple)
+
+
+@torch.no_grad()
+def test_two_calls_give_the_same(model):
+    first, second = model(**random_inputs()), model(**random_inputs())
+    assert all(torch.equal(first[name], second[name]) for name in TOLERANCE)
+
+
+@torch.no_grad()
+def test_reference_points_are_what_the_predicting_layer_looked_from(model):
+    features = model.model(**random_inputs())
+    initial = features.initial_reference_points[:, :, None].expand(2, 5, 3, 2)
+    torch.testing.assert_close(model(**random_inputs()).reference_points, initial)
+    last = tiny_model(prediction_layer=-1)(**random_inputs()).reference_points
+    torch.testing.assert_close(last, features.boxes[1][..., :2].unflatten(0, (2, 3)).transpose(1, 2))
+
+
+@torch.no_grad()
+def test_auxiliary_outputs_come_on_request(model):
+    assert model(**random_inputs()).auxiliary_outputs is None
+    outputs = model(**random_inputs(), output_auxiliary=True)
+    assert len(outputs.auxiliary_outputs) == 2
+    for name in TOLERANCE:
+        assert outputs.auxiliary_outputs[0][name].shape == outputs[name].shape
+
+
+# Best query
+
+
+@torch.no_grad()
+def test_best_query_has_the_masks_it_has_among_all(model):
+    inputs = random_inputs()
+    every, best = model(**inputs), model(**inputs, queries="best")
+    assert torch.equal(best.logits, every.logits)
+    assert torch.equal(best.pred_boxes, every.pred_boxes)
+    for index, query in enumerate(best.query_index):
+        torch.testing.assert_close(best.pred_masks[index, 0], every.pred_masks[index, query], atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_best_query_costs_masks_of_one_query_and_one_layer(model):
+    model = copy.deepcopy(model)
+    controller, cluster = count_calls(model.mask_controller), count_calls(model.model.object_cluster)
+    words = count_calls(model.model.word_fusion)
+    scores = [count_calls(head) for head in model.class_heads]
+    model(**random_inputs(), queries="best")
+    assert [call[0].shape for call in controller] == [(6, 1, 128)]  # 2 clips of 3 frames, 1 query
+    assert [call[0].shape for call in cluster] == [(1, 2, 3, 5, 128)]
+    assert words == []  # nothing but the contrastive loss depends on what the words see
+    assert [len(calls) for calls in scores] == [1, 0, 0]
+
+
+# Several expressions, several videos, features
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_eight_expressions_of_a_video_equal_eight_calls_and_look_at_the_video_once(model, padded):
+    model = copy.deepcopy(model)
+    inputs = random_inputs(1, num_expressions=8)
+    if padded:
+        inputs = pad(inputs, [(3, 40, 60)])
+    backbone_calls, text_calls = count_calls(model.model.backbone), count_calls(model.model.text_encoder)
+    fine_calls = count_calls(model.model.pixel_decoder.fine_adapter)
+    together = model(**inputs)
+    assert len(backbone_calls) == len(text_calls) == len(fine_calls) == 1
+    assert backbone_calls[0][0].shape[0] == 1
+    assert fine_calls[0][0].shape[0] == 3  # frames
+    for index in range(8):
+        own = {name: inputs[name][index : index + 1] for name in ("input_ids", "attention_mask")}
+        alone = model(**{name: inputs[name] for name in inputs if name.startswith("pixel")}, **own)
+        assert_predictions_close({name: together[name][index : index + 1] for name in TOLERANCE}, alone)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_video_index_gives_each_expression_its_video(model, padded):
+    inputs = random_inputs(2)
+    if padded:
+        inputs = pad(inputs, [(3, 48, 60), (3, 41, 64)])
+    order = torch.tensor([1, 0, 1])
+    texts = {name: inputs[name][[0, 1, 0]] for name in ("input_ids", "attention_mask")}
+    videos = {name: value for name, value in inputs.items() if name.startswith("pixel")}
+    found = model(**videos, **texts, video_index=order)
+    expected = model(**{name: value[order] for name, value in videos.items()}, **texts)
+    assert_predictions_close(found, expected)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_features_can_be_passed_back(model, padded):
+    inputs = random_inputs()
+    if padded:
+        inputs = pad(inputs, [(3, 48, 60), (3, 41, 64)])
+    expected = model(**inputs)
+    model = copy.deepcopy(model)
+    video = model.get_video_features(inputs["pixel_values_videos"], inputs.get("pixel_mask"))
+    text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+    backbone_calls, text_calls = count_calls(model.model.backbone), count_calls(model.model.text_encoder)
+    assert_predictions_close(model(video_features=video, text_features=text), expected)
+    assert backbone_calls == text_calls == []
+    texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    assert_predictions_close(model(video_features=video, **texts), expected)
+    assert len(text_calls) == 1
+    assert backbone_calls == []
+
+
+@torch.no_grad()
+def test_text_features_serve_the_next_clip(model):
+    inputs = random_inputs()
+    text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+    next_clip = inputs["pixel_values_videos"].flip(1)
+    found = model(pixel_values_videos=next_clip, text_features=text)
+    assert_predictions_close(found, model(**inputs | {"pixel_values_videos": next_clip}))
+
+
+# Padding
+
+
+@torch.no_grad()
+def test_a_mask_without_padding_changes_nothing(model):
+    inputs = random_inputs()
+    assert_predictions_close(model(**pad(inputs, [(3, 48, 64)] * 2)), model(**inputs))
+
+
+@torch.no_grad()
+def test_a_clip_does_not_see_the_others_of_its_batch(model):
+    inputs = pad(random_inputs(3), [(3, 40, 64), (3, 48, 50), (3, 33, 35)])
+    together = model(**inputs)
+    for index in range(3):
+        # Alone, but padded to the same size: group norms and convolutions see the padding.
+        alone = model(**{name: value[index : index + 1] for name, value in inputs.items()})
+        assert_predictions_close({name: together[name][index : index + 1] for name in TOLERANCE}, alone)
+
+
+@torch.no_grad()
+def test_padding_of_the_text_does_not_matter(model):
+    inputs = random_inputs()
+    extra = torch.zeros(2, 4, dtype=torch.long)
+    longer = {
+        "input_ids": torch.cat((inputs["input_ids"], extra + 1), dim=1),
+        "attention_mask": torch.cat((inputs["attention_mask"], extra), dim=1),
+    }
+    assert_predictions_close(model(**inputs | longer), model(**inputs))
+
+
+@torch.no_grad()
+def test_no_attention_mask_means_no_padding(model):
+    inputs = random_inputs()
+    ones = torch.ones_like(inputs.pop("attention_mask"))
+    assert_predictions_close(model(**inputs), model(**inputs, attention_mask=ones))
+
+
+@pytest.mark.parametrize("queries", ["all", "best"])
+@torch.no_grad()
+def test_empty_frames_after_a_clip_do_not_change_it(queries):
+    # With a backbone of single frames: the windows of Video Swin reach into the empty frames.
+    model = tiny_model(SINGLE_FRAMES)
+    inputs = pad(random_inputs(1, 5), [(2, 40, 60)])
+    found = model(**inputs, queries=queries)
+    short = {name: inputs[name][:, :2] for name in ("pixel_values_videos", "pixel_mask")}
+    expected = model(**inputs | short, queries=queries)
+    assert_predictions_close({name: found[name][:, :, :2] for name in TOLERANCE}, expected)
+    assert found.query_index == expected.query_index
+
+
+@torch.no_grad()
+def test_clips_of_different_length_give_finite_predictions(model):
+    outputs = model(**pad(random_inputs(2, 4), [(4, 48, 64), (1, 40, 60)]))
+    assert all(outputs[name].isfinite().all() for name in TOLERANCE)
+
+
+@torch.no_grad()
+def test_boxes_and_masks_are_measured_in_the_unpadded_frame(model):
+    model = copy.deepcopy(model)
+    seen = []
+    model.mask_head.register_forward_pre_hook(lambda module, args: seen.append(args[3]))
+    model(**pad(random_inputs(), [(3, 40, 64), (3, 48, 50)]))
+    assert seen[0].tolist() == [[40, 64]] * 3 + [[48, 50]] * 3
+
+
+# Frames
+
+
+@torch.no_grad()
+def test_annotated_frame_is_predicted_from_the_whole_clip(model):
+    inputs = random_inputs(2, 4)
+    frames = torch.tensor([1, 3])
+    outputs = model(**inputs, annotated_frames=frames)
+    assert outputs.pred_masks.shape == (2, 5, 1, 12, 16)
+    changed = inputs["pixel_values_videos"].clone()
+    changed[:, 2] += 1
+    other = model(**inputs | {"pixel_values_videos": changed}, annotated_frames=frames)
+    assert (outputs.logits != other.logits).all()
+
+
+@pytest.mark.parametrize("frames", [[1, 3], [[0, 2], [1, 3]]], ids=["one", "several"])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_annotated_frames_equal_these_frames_alone_with_a_backbone_of_single_frames(padded, frames):
+    model = tiny_model(SINGLE_FRAMES)
+    inputs, frames = random_inputs(2, 4), torch.tensor(frames)
+    if padded:
+        inputs = pad(inputs, [(4, 40, 64), (4, 48, 50)])
+    rows = frames.view(2, -1)
+    alone = {
+        name: torch.stack([value[0, rows[0]], value[1, rows[1]]]) for name, value in inputs.items() if "pixel" in name
+    }
+    found = model(**inputs, annotated_frames=frames)
+    assert_predictions_close(found, model(**inputs | alone))
+
+
+@pytest.mark.parametrize("use_object_cluster", [True, False])
+@torch.no_grad()
+def test_frames_see_each_other_through_the_object_cluster_alone(use_object_cluster):
+    # With a backbone of single frames.
+    model = tiny_model(SINGLE_FRAMES, use_object_cluster=use_object_cluster)
+    inputs = random_inputs(1, 3)
+    changed = inputs["pixel_values_videos"].clone()
+    changed[:, 2] += 1
+    before, after = model(**inputs), model(**inputs | {"pixel_values_videos": changed})
+    for name, tolerance in TOLERANCE.items():
+        difference = (before[name][:, :, :2] - after[name][:, :, :2]).abs().max()
+        assert difference > 10 * tolerance if use_object_cluster else difference < tolerance, name
+
+
+# Predicting layer, object cluster, ablations
+
+
+@torch.no_grad()
+def test_evaluation_takes_the_first_layer_with_the_cluster_of_the_last(model):
+    inputs = random_inputs()
+    features = model.model(**inputs)
+    (cluster,) = features.video_queries
+    hidden = features.hidden_states[0].unflatten(0, (2, 3)) + cluster[:, None]
+    outputs = model(**inputs)
+    torch.testing.assert_close(outputs.last_hidden_state, hidden.transpose(1, 2))
+    torch.testing.assert_close(outputs.logits, model.class_heads[0](hidden).transpose(1, 2))
+
+
+@torch.no_grad()
+def test_training_mode_takes_the_last_layer(model):
+    last = tiny_model(prediction_layer=-1)
+    training = copy.deepcopy(model).train()
+    assert_predictions_close(training(**random_inputs()), last(**random_inputs()))
+    assert (model(**random_inputs()).logits - last(**random_inputs()).logits).abs().max() > 0.1
+
+
+def test_loss_does_not_depend_on_the_predicting_layer(model):
+    first, last = (tiny_model(prediction_layer=layer) for layer in (0, -1))
+    outputs = [one(**random_inputs(), labels=random_labels()) for one in (first, last)]
+    torch.testing.assert_close(outputs[0].loss, outputs[1].loss)
+    assert (outputs[0].logits - outputs[1].logits).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_mixing_videos_is_harmless_for_one_clip_or_one_frame_and_only_then(model):
+    mixing = tiny_model(mix_videos_in_cluster=True)
+    for num_videos, num_frames in [(1, 3), (3, 1)]:
+        inputs = random_inputs(num_videos, num_frames)
+        assert_predictions_close(mixing(**inputs), model(**inputs))
+    assert (mixing(**random_inputs()).logits - model(**random_inputs()).logits).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"use_object_cluster": False}, "model.object_cluster."),
+        ({"use_language_to_vision": False}, "model.pixel_fusion."),
+        ({"use_vision_to_language": False}, "model.word_fusion."),
+        ({"use_contrastive_loss": False}, "model.word_fusion."),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_ablated_models_lack_the_part_and_can_be_trained(fields, missing, model):
+    ablated = tiny_model(**fields)
+    names = {name for name, _ in model.named_parameters()} - {name for name, _ in ablated.named_parameters()}
+    assert names
+    assert all(name.startswith(missing) for name in names)
+    outputs = ablated(**random_inputs(), labels=random_labels())
+    assert ("loss_contrastive" in outputs.loss_dict) == ablated.config.use_contrastive_loss
+    outputs.loss.backward()
+    without_gradient = {name for name, parameter in ablated.named_parameters() if parameter.grad is None}
+    # Nothing but the object cluster needs the feature of the whole sentence.
+    sentence = {f"model.text_encoder.pooler.dense.{kind}" for kind in ("weight", "bias")}
+    assert without_gradient == (set() if ablated.config.use_object_cluster else sentence)
+    video_index = torch.tensor([1, 0, 1])
+    texts = {name: random_inputs()[name][[0, 1, 0]] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        best = ablated(random_inputs()["pixel_values_videos"], **texts, video_index=video_index, queries="best")
+    assert best.pred_masks.shape == (3, 1, 3, 12, 16)
+
+
+def test_only_the_contrastive_loss_depends_on_what_the_words_see(model):
+    without = tiny_model(use_vision_to_language=False)
+    with torch.no_grad():
+        other = dict(without.named_parameters())
+        for name, parameter in model.named_parameters():
+            if name in other:
+                other[name].copy_(parameter)
+    found, expected = (one(**random_inputs(), labels=random_labels()) for one in (without, model))
+    assert_predictions_close(found, expected)
+    different = {name for name, value in expected.loss_dict.items() if (value - found.loss_dict[name]).abs() > 1e-5}
+    assert different == {"loss_contrastive", "loss_contrastive_0", "loss_contrastive_1"}
+
+
+@torch.no_grad()
+def test_several_classes_are_scored_and_the_best_one_chooses_the_query():
+    model = tiny_model(num_classes=4)
+    labels = random_labels()
+    for label, number in zip(labels, (2, 3)):
+        label["class_labels"][:] = number
+    outputs = model(**random_inputs(), labels=labels)
+    assert outputs.logits.shape == (2, 5, 3, 4)
+    assert outputs.loss.isfinite()
+    best = model(**random_inputs(), queries="best")
+    scores = outputs.logits.float().sigmoid().mean(2).amax(-1)
+    assert best.query_index.tolist() == scores.argmax(1).tolist()
+
+
+# Saving, loading, initial values
+
+
+@torch.no_grad()
+def test_saved_model_gives_the_same_after_loading(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    inputs = random_inputs()
+    expected = model(**inputs)
+    for auto_class in (SocForReferringVideoSegmentation, AutoModelForReferringVideoSegmentation):
+        loaded, report = auto_class.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+        found = loaded(**inputs)
+        assert all(torch.equal(found[name], expected[name]) for name in TOLERANCE)
+
+
+@torch.no_grad()
+def test_base_model_loads_from_the_whole_one(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded, report = SocModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert torch.equal(loaded(**random_inputs()).boxes[-1], model.model(**random_inputs()).boxes[-1])
+
+
+def load_without_weights(folder) -> SocForReferringVideoSegmentation:
+    tiny_config(attention_heads=8).save_pretrained(folder)
+    save_file({}, folder / "model.safetensors", metadata={"format": "pt"})
+    torch.manual_seed(0)
+    return SocForReferringVideoSegmentation.from_pretrained(folder)
+
+
+def test_loading_without_weights_is_repeatable_and_finite(tmp_path):
+    first, second = load_without_weights(tmp_path), load_without_weights(tmp_path)
+    values, others = dict(first.named_parameters()), dict(second.named_parameters())
+    values |= dict(first.named_buffers())
+    others |= dict(second.named_buffers())
+    assert values.keys() == others.keys()
+    for name, value in values.items():
+        assert value.device.type == "cpu", name
+        assert value.isfinite().all(), name
+        assert torch.equal(value, others[name]), name
+
+
+@pytest.mark.parametrize("source", ["new", "loaded without weights"])
+def test_initial_values_are_those_of_the_released_code(source, tmp_path):
+    if source == "new":
+        torch.manual_seed(0)
+        model = SocForReferringVideoSegmentation(tiny_config(attention_heads=8))
+    else:
+        model = load_without_weights(tmp_path)
+    base, decoder = model.model, model.model.decoder
+    for head in model.class_heads:
+        torch.testing.assert_close(head.bias.detach().sigmoid(), torch.tensor([0.01]))
+    for index, head in enumerate(decoder.box_heads):
+        assert not head.layers[-1].weight.any()
+        assert head.layers[-1].bias.tolist() == ([0, 0, -2, -2] if index == 0 else [0, 0, 0, 0])
+
+    attentions = [layer.self_attn for layer in base.encoder_layers] + [layer.cross_attn for layer in decoder.layers]
+    for attention in attentions:
+        assert not attention.sampling_offsets.weight.any()
+        assert not attention.attention_weights.weight.any()
+        assert not attention.attention_weights.bias.any()
+        ring = attention.sampling_offsets.bias.view(8, 4, attention.num_points, 2)
+        corner = [(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)]
+        for head, level, point in itertools.product(range(8), range(4), range(attention.num_points)):
+            expected = [(point + 1) * coordinate for coordinate in corner[head]]
+            assert ring[head, level, point].tolist() == pytest.approx(expected, abs=1e-5)
+
+    def bound(weight):  # of Xavier's uniform distribution
+        fan_in, fan_out = weight[0].numel(), weight.shape[0] * weight[0, 0].numel()
+        return math.sqrt(6 / (fan_in + fan_out))
+
+    xavier = [base.pixel_fusion.attention.q_proj, base.word_fusion.attention.v_proj, base.level_projections[3].conv]
+    xavier += [attentions[0].value_proj, attentions[-1].output_proj, base.encoder_layers[0].feed_forward.fc1]
+    xavier += [decoder.layers[0].self_attn.k_proj, decoder.box_heads[0].layers[0], *model.mask_controller.layers]
+    xavier += [base.object_cluster.encoder_layers[0].self_attn.out_proj, decoder.reference_points]
+    xavier += [base.object_cluster.decoder_layers[1].feed_forward.fc2]
+    for layer in xavier:
+        largest = layer.weight.abs().max().item()
+        assert 0.9 * bound(layer.weight) < largest <= bound(layer.weight)
+        assert not layer.bias.any()
+    pixel_decoder = base.pixel_decoder
+    for layer in (*pixel_decoder.convs, *pixel_decoder.adapters, pixel_decoder.fine_adapter, pixel_decoder.projection):
+        largest = math.sqrt(3 / layer.weight[0].numel())
+        assert 0.9 * largest < layer.weight.abs().max().item() <= largest
+        assert not layer.bias.any()
+    cluster = base.object_cluster
+    for tensor in (
+        base.level_embedding,
+        decoder.query_positions,
+        cluster.query_positions,
+        cluster.frame_query_positions,
+    ):
+        assert tensor.mean().item() == pytest.approx(0, abs=0.2)
+        assert tensor.std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_weights_in_the_checkpoint_are_kept_and_the_others_initialised(model, tmp_path):
+    missing = (
+        "sampling_offsets.bias",
+        "level_embedding",
+        "query_positions",
+        "class_heads",
+        "mask_controller.layers.1",
+    )
+    state_dict = {name: value for name, value in model.state_dict().items() if not any(m in name for m in missing)}
+    model.save_pretrained(tmp_path, state_dict=dict(state_dict))
+    loaded, report = SocForReferringVideoSegmentation.from_pretrained(tmp_path, output_loading_info=True)
+    for name, value in loaded.state_dict().items():
+        if name in state_dict:
+            assert torch.equal(value, state_dict[name]), name
+        else:
+            assert name in report["missing_keys"]
+            assert value.isfinite().all()
+            assert not torch.equal(value, model.state_dict()[name]), name
+
+
+def test_word_embeddings_can_be_resized(model):
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(VOCAB_SIZE + 3)
+    assert model.get_input_embeddings().weight.shape == (VOCAB_SIZE + 3, 32)
+    assert model.model.text_encoder.embeddings.word_embeddings is model.get_input_embeddings()
+
+
+# Precision, speed, devices
+
+
+@torch.no_grad()
+def test_eager_text_attention_equals_the_fused_one(model):
+    eager = tiny_model(text_config=TEXT_CONFIG)
+    eager.set_attn_implementation("eager")
+    assert eager.model.text_encoder.config._attn_implementation == "eager"
+    assert_predictions_close(eager(**random_inputs()), model(**random_inputs()))
+
+
+@pytest.mark.parametrize("setting", ["weights", "autocast"])
+@pytest.mark.parametrize("queries", ["all", "best"])
+@torch.no_grad()
+def test_bfloat16_stays_near_float32(model, setting, queries):
+    model = copy.deepcopy(model).float()
+    inputs = pad(random_inputs(), [(3, 40, 64), (3, 48, 50)])
+    clips = inputs.pop("pixel_values_videos").float()
+    expected = model(clips, **inputs)
+    if setting == "weights":
+        found = copy.deepcopy(model).bfloat16()(clips.bfloat16(), **inputs, queries=queries)
+    else:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = model(clips, **inputs, queries=queries)
+    masks = expected.pred_masks
+    if queries == "best":
+        masks = torch.take_along_dim(masks, found.query_index[:, None, None, None, None], 1)
+    # Rounding to 8 bits in each of about 30 layers.
+    assert (found.pred_masks.float() - masks).abs().mean() < 0.1 * masks.abs().mean()
+    assert (found.pred_boxes.float() - expected.pred_boxes).abs().max() < 0.05
+    assert (found.logits.float() - expected.logits).abs().max() < 0.02 * expected.logits.abs().max()
+
+
+@torch.no_grad()
+def test_wishing_for_kernels_does_no_harm_on_the_cpu(model, tmp_path, caplog):
+    warn_once.cache_clear()
+    model.save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        loaded = SocForReferringVideoSegmentation.from_pretrained(tmp_path, use_kernels=True)
+        loaded.train()
+        loaded.eval()
+        loaded.set_use_kernels(True)
+    assert sum("kernel" in record.message.lower() for record in caplog.records) <= 1
+    assert_predictions_close(loaded(**random_inputs()), model(**random_inputs()))
+
+
+@pytest.mark.parametrize("queries", ["all", "best"])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_nothing_waits_for_values_on_the_device(padded, queries):
+    # Tensors on the meta device have no values, so whatever would fetch one fails. The text encoder is left out,
+    # because the one of transformers looks whether its mask has padding.
+    model = tiny_model()
+    inputs = random_inputs(1, num_expressions=3)
+    if padded:
+        inputs = pad(inputs, [(3, 40, 60)])
+    text = model.get_text_features(inputs.pop("input_ids"), inputs.pop("attention_mask"))
+    text = SocTextFeatures(**{name: value.to("meta") for name, value in text.items()})
+    inputs = {name: value.to("meta") for name, value in inputs.items()}
+    outputs = model.to("meta")(**inputs, text_features=text, queries=queries)
+    assert outputs.pred_masks.device.type == "meta"
+    assert outputs.pred_masks.shape == (3, 5 if queries == "all" else 1, 3, 12, 16)
+
+
+@pytest.mark.slow  # tracing takes half a minute
+@torch.no_grad()
+def test_traced_as_one_graph(model):
+    inputs = random_inputs()
+    expected = model(**inputs, queries="best")
+    video = model.get_video_features(inputs["pixel_values_videos"])
+    text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    found = compiled(video_features=video, text_features=text, queries="best")
+    assert_predictions_close(found, expected)
+
+
+@pytest.mark.slow  # tracing takes half a minute
+@torch.no_grad()
+def test_exported_program_gives_the_same_and_leaves_the_model_usable():
+    from transformers.exporters import DynamoConfig, DynamoExporter
+
+    model, inputs = tiny_model(), pad(random_inputs(), [(3, 40, 64), (3, 48, 50)])
+    program = DynamoExporter().export(model, inputs, DynamoConfig(dynamic=False))
+    assert_predictions_close(program(**inputs), model(**inputs))
+
+
+# Training
+
+
+def test_loss_is_the_weighted_sum_of_its_terms():
+    weights = {"class": 3.0, "bbox": 0.5, "giou": 7.0, "mask": 11.0, "dice": 0.25, "contrastive": 0.75}
+    model = tiny_model(**{f"{name}_loss_weight": value for name, value in weights.items()})
+    outputs = model(**random_inputs(), labels=random_labels())
+    keys = {name: "loss_ce" if name == "class" else f"loss_{name}" for name in weights}
+    assert outputs.loss_dict.keys() == {key + suffix for key in keys.values() for suffix in ("", "_0", "_1")}
+    expected = sum(
+        value * sum(outputs.loss_dict[keys[name] + suffix] for suffix in ("", "_0", "_1"))
+        for name, value in weights.items()
+    )
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_auxiliary_loss_can_be_turned_off():
+    model = tiny_model(auxiliary_loss=False)
+    outputs = model(**random_inputs(), labels=random_labels())
+    assert outputs.loss_dict.keys() == {
+        *("loss_ce", "loss_bbox", "loss_giou", "loss_mask", "loss_dice", "loss_contrastive")
+    }
+    assert outputs.auxiliary_outputs is None
+
+
+def test_what_is_returned_does_not_change_the_loss(model):
+    with_outputs = model(**random_inputs(), labels=random_labels())
+    without = model(**random_inputs(), labels=random_labels(), output_auxiliary=False)
+    assert len(with_outputs.auxiliary_outputs) == 2
+    assert without.auxiliary_outputs is None
+    assert torch.equal(without.loss, with_outputs.loss)
+
+
+def test_loss_of_padded_clips_of_different_size_and_length_is_finite(model):
+    inputs = pad(random_inputs(2, 4), [(4, 40, 64), (2, 48, 50)])
+    labels = [random_labels(1, 4, 40, 64)[0], random_labels(1, 4, 48, 50)[0]]
+    labels[1]["masks"][2:], labels[1]["boxes"][2:], labels[1]["valid_frames"][2:] = False, 0, False
+    outputs = model(**inputs, labels=labels)
+    outputs.loss.backward()
+    assert all(value.isfinite() for value in outputs.loss_dict.values())
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    model.zero_grad()
+
+
+def test_gradient_reaches_every_parameter():
+    model = tiny_model().train()
+    model(**random_inputs(), labels=random_labels()).loss.backward()
+    # A bias that all keys share cancels in the softmax, the one of a channel that is a group of its own in the norm,
+    # and what the first decoder layer looks at is zero everywhere.
+    cancelled = r"(k_proj|key|convs\.4)\.bias$|model\.decoder\.layers\.0\.self_attn\.([qk]_proj|v_proj\.weight)"
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert re.search(cancelled, name) or parameter.grad.abs().max() > 1e-7, name
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    inputs = pad(random_inputs(), [(3, 40, 64), (3, 48, 50)])
+    labels = [random_labels(1, 3, 40, 64)[0], random_labels(1, 3, 48, 50)[0]]
+    model = tiny_model().train()
+    checkpointed = copy.deepcopy(model)
+    checkpointed.gradient_checkpointing_enable()
+    assert sum(getattr(module, "gradient_checkpointing", False) for module in checkpointed.modules()) > 10
+    for one in (model, checkpointed):
+        one(**inputs, labels=labels).loss.backward()
+    for (name, parameter), other in zip(model.named_parameters(), checkpointed.parameters()):
+        torch.testing.assert_close(other.grad, parameter.grad, msg=name)
+
+
+def test_what_inference_remembers_serves_training():
+    model, inputs = tiny_model(), random_inputs(1, 2, 36, 52)
+    with torch.inference_mode():
+        model(**inputs)
+    model(**inputs, labels=random_labels(1, 2, 36, 52)).loss.backward()
+    assert model.model.level_embedding.grad.isfinite().all()
+
+
+def test_frozen_text_encoder_gets_no_gradient_but_keeps_its_dropout():
+    model = tiny_model(text_config=TEXT_CONFIG | {"hidden_dropout_prob": 0.5}).train()
+    model.model.freeze_text_encoder()
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {name for name, _ in model.named_parameters() if name.startswith("model.text_encoder.")}
+    inputs = random_inputs()
+    first, second = (model.get_text_features(inputs["input_ids"]).words for _ in range(2))
+    assert first.requires_grad  # through the projection, which is trained
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.slow  # forty steps
+def test_one_clip_can_be_learnt():
+    torch.manual_seed(0)
+    model = SocForReferringVideoSegmentation(tiny_config(decoder_layers=2)).double()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    inputs, labels = random_inputs(1, 2), random_labels(1, 2)
+    losses = []
+    for _ in range(40):
+        loss = model(**inputs, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# Wrong inputs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixel_values_videos": torch.zeros(5, 3, 48, 64)}, "pixel_values_videos has 4 dimensions, expected 5"),
+        ({"pixel_values_videos": torch.zeros(2, 3, 1, 48, 64)}, r"\(2, 3, 1, 48, 64\), expected 3 channels"),
+        ({"pixel_mask": torch.ones(2, 3, 64, 48)}, r"pixel_mask has shape .*, expected \(2, 3, 48, 64\)"),
+        ({"pixel_values_videos": None}, "pixel_values_videos is missing"),
+        ({"input_ids": None}, "input_ids is missing"),
+        ({"input_ids": torch.zeros(7, dtype=torch.long)}, "input_ids has 1 dimensions, expected 2"),
+        ({"attention_mask": torch.ones(2, 6)}, r"attention_mask has shape \(2, 6\), expected that of .*\(2, 7\)"),
+        ({"pixel_values_videos": torch.zeros(1, 3, 3, 48, 64)}, "2 expressions for 1 videos. Give video_index"),
+        ({"video_index": torch.tensor([0])}, r"video_index has shape \(1,\), expected \(2,\)"),
+        ({"video_index": torch.tensor([0, 2])}, r"video_index is \[0, 2\], expected values from 0 to 1"),
+        ({"video_index": torch.tensor([0, -1])}, r"video_index is \[0, -1\], expected values from 0 to 1"),
+        ({"annotated_frames": torch.tensor([0])}, r"annotated_frames has shape \(1,\), expected \(2,\)"),
+        ({"annotated_frames": torch.tensor([0, 3])}, r"annotated_frames is \[0, 3\], expected values from 0 to 2"),
+        ({"queries": "top"}, """queries is 'top', expected "all" or "best\""""),
+        ({"queries": "best", "labels": []}, """labels needs the masks of all queries: call with queries="all\""""),
+        ({"queries": "best", "output_auxiliary": True}, "output_auxiliary needs the masks of all queries"),
+        ({"labels": random_labels(1)}, "labels has 1 entries, expected 2"),
+        ({"labels": random_labels(2, 2)}, r"labels\[0\]\['masks'\] has shape \(2, 48, 64\)"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_wrong_input_is_named_before_or_instead_of_work(model, change, message):
+    with pytest.raises(ValueError, match=message):
+        model(**random_inputs() | change)
+
+
+def test_video_index_is_checked_before_the_backbone_runs(model):
+    model = copy.deepcopy(model)
+    calls = count_calls(model.model.backbone)
+    with pytest.raises(ValueError, match="video_index"):
+        model(**random_inputs() | {"video_index": torch.tensor([0, 5])})
+    assert calls == []
+
+
+def test_backbone_with_too_few_maps_is_refused():
+    with pytest.raises(ValueError, match="exports 3 feature maps, expected 4"):
+        tiny_model({"out_features": ["stage2", "stage3", "stage4"]})
+
+
+def test_labels_without_an_object_in_any_frame_are_refused(model):
+    labels = random_labels()
+    labels[1]["valid_frames"][:] = False
+    with pytest.raises(ValueError, match=r"labels\[1\] has no valid frame"):
+        model(**random_inputs(), labels=labels)
