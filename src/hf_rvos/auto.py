@@ -20,6 +20,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from hf_rvos.models.referformer import ReferFormerConfig, ReferFormerForReferringVideoSegmentation, ReferFormerModel
+from hf_rvos.models.sgmg import SgMgConfig, SgMgForReferringVideoSegmentation, SgMgModel
 from hf_rvos.models.video_swin import VideoSwinBackbone, VideoSwinConfig
 from hf_rvos.pipelines.referring_video_segmentation import register_pipeline
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor
@@ -40,7 +41,10 @@ class AutoModelForReferringVideoSegmentation(_BaseAutoModelClass):
 
 
 # (configuration, model without heads, model with heads)
-_MODELS = ((ReferFormerConfig, ReferFormerModel, ReferFormerForReferringVideoSegmentation),)
+_MODELS = (
+    (ReferFormerConfig, ReferFormerModel, ReferFormerForReferringVideoSegmentation),
+    (SgMgConfig, SgMgModel, SgMgForReferringVideoSegmentation),
+)
 # (configuration, backbone)
 _BACKBONES = ((VideoSwinConfig, VideoSwinBackbone),)
 

@@ -271,7 +271,7 @@ def copying_mask_head(
         weight = pieces[layer].reshape(-1, num_inputs, 1, 1)
         bias = pieces[num_layers + layer].flatten()
         maps = F.conv2d(maps.relu() if layer else maps, weight, bias, groups=len(bias) // num_outputs)
-    return maps.view(num_frames, num_queries, height, width)
+    return maps.view(num_frames, -1, height, width)
 
 
 FORWARDS = {"shared": shared_forward, "naive": naive_forward}

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +57,7 @@ class Precision(StrEnum):
 
 class ModelType(StrEnum):
     referformer = "referformer"
+    sgmg = "sgmg"
 
 
 @app.callback()
@@ -109,9 +111,8 @@ def convert(
 ) -> None:
     """Convert an official checkpoint to a folder for from_pretrained."""
     with _bad_input_as_one_line():
-        from hf_rvos.models.referformer.convert_referformer_to_hf import convert_checkpoint
-
-        convert_checkpoint(checkpoint, output, tokenizer, config)
+        converter = import_module(f"hf_rvos.models.{model}.convert_{model}_to_hf")
+        converter.convert_checkpoint(checkpoint, output, tokenizer, config)
     typer.echo(f"Converted {checkpoint} to {output}")
 
 
