@@ -38,6 +38,7 @@ from hf_rvos.models.sgmg.modeling_sgmg import (
     gaussian_filters,
     half_spectrum_filters,
 )
+from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
 from hf_rvos.utils.logging import warn_once
 from tests.models.sgmg.tiny import (
     SINGLE_FRAMES,
@@ -49,6 +50,7 @@ from tests.models.sgmg.tiny import (
     tiny_config,
     tiny_model,
 )
+from tests.tiny_segmenter import moving_square, tiny_processor
 
 
 # The model runs in float64 but keeps its boxes in float32, and mask logits of the tiny model reach 1000.
@@ -864,3 +866,26 @@ def test_labels_without_an_object_in_any_frame_are_refused(model):
     labels[1]["valid_frames"][:] = False
     with pytest.raises(ValueError, match=r"labels\[1\] has no valid frame"):
         model(**random_inputs(), labels=labels)
+
+
+# Around the model
+
+
+@torch.no_grad()
+def test_pipeline_gives_the_masks_of_post_processing():
+    processor = tiny_processor(130, pad_to_multiple_of=16)
+    model = tiny_model(text_config=TEXT_CONFIG).float()
+    frames = moving_square(num_frames=2, height=140, width=170)
+    segmenter = ReferringVideoSegmentationPipeline(
+        model=model, processor=processor, device="cpu", task="referring-video-segmentation"
+    )
+    (track,) = segmenter(frames, text=["the red square"])
+    inputs = processor(videos=frames, text=["the red square"], return_tensors="pt")
+    assert inputs["pixel_values_videos"].shape[-2:] == (144, 160)
+    outputs = model(**inputs, queries="best")
+    assert outputs.pred_masks.shape[-2:] == (144, 160)
+    (expected,) = processor.post_process_referring_video_segmentation(
+        outputs, target_sizes=[(140, 170)], input_sizes=[(130, 157)]
+    )
+    assert torch.equal(track["masks"], expected["masks"])
+    assert 0 < track["masks"].float().mean() < 1
