@@ -108,14 +108,15 @@ class SgMgVideoFeatures(ModelOutput):
         """The features of the video of each expression; `video_index` is `(num_expressions,)`, None means as is."""
         if video_index is None:
             return self
-        num_expressions, num_videos = video_index.shape[0], self.pixels.shape[0]
+        num_expressions = video_index.shape[0]
 
         def gather(name, value):
             if not isinstance(value, torch.Tensor):
                 return value
-            if num_videos > 1:
-                return value[video_index] if value.shape[0] > 1 else value
-            return value.expand(num_expressions, *value.shape[1:])
+            if value.shape[0] > 1:
+                return value[video_index]
+            # Codes of unpadded frames are the same for all videos and frames, and stay a single one.
+            return value if name == "pixel_positions" else value.expand(num_expressions, *value.shape[1:])
 
         return SgMgVideoFeatures(**{name: gather(name, value) for name, value in self.items()})
 
