@@ -26,6 +26,7 @@ from hf_rvos.layers import deformable_transformer
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.models.referformer.modeling_referformer import best_query
+from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation, half_spectrum_filters
 from hf_rvos.utils.video_io import VideoWriter, open_video
 from tests.models.soc import tiny as soc
 from tests.tiny_segmenter import moving_square, tiny_model, tiny_processor
@@ -264,3 +265,14 @@ def test_the_machine_is_told_with_versions_and_date():
     told = benchmark.machine(torch.device("cpu"))
     assert told.keys() == {"cpu", "cores", "threads", "device", "torch", "transformers", "hf_rvos", "date"}
     assert told["threads"] == torch.get_num_threads() and told["cpu"] and math.prod(map(int, told["date"].split("-")))
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (7, 5)])
+@torch.no_grad()
+def test_whole_spectrum_gives_what_half_of_it_gives(shape):
+    torch.manual_seed(0)
+    augmentation, pixels = SgMgSpectrumAugmentation(16), torch.randn(2, *shape, 16)
+    filters = half_spectrum_filters(((9, 14), shape), 3.0, pixels.device)[1]
+    expected = augmentation(pixels, filters)
+    with naive_parts():
+        torch.testing.assert_close(augmentation(pixels, filters), expected, rtol=1e-4, atol=1e-4)

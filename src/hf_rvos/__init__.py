@@ -50,6 +50,12 @@ _MODULES = {
         "ReferFormerModel",
         "ReferFormerPreTrainedModel",
     ],
+    "hf_rvos.models.sgmg": [
+        "SgMgConfig",
+        "SgMgForReferringVideoSegmentation",
+        "SgMgModel",
+        "SgMgPreTrainedModel",
+    ],
     "hf_rvos.models.soc": ["SocConfig", "SocForReferringVideoSegmentation", "SocModel", "SocPreTrainedModel"],
     "hf_rvos.models.video_swin": ["VideoSwinBackbone", "VideoSwinConfig"],
     "hf_rvos.pipelines": ["ReferringVideoSegmentationPipeline"],

@@ -48,6 +48,8 @@ from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.models.referformer import modeling_referformer
+from hf_rvos.models.sgmg import modeling_sgmg
+from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation
 from hf_rvos.models.video_swin import modeling_video_swin
 from hf_rvos.processing import RvosProcessor
 from hf_rvos.utils.video_io import VideoWriter, open_video
@@ -75,6 +77,20 @@ STAGE_MODULES = {
         ),
         "mask_head": ("mask_projection", "mask_controller", "mask_head"),
     },
+    "sgmg": {
+        "backbone": ("model.backbone",),
+        "text_encoder": ("model.text_encoder",),
+        "encoder": (
+            "model.level_projections",
+            "model.pixel_spectra",
+            "model.fusion.attention.q_proj",
+            "model.fusion",
+            "model.fused_spectra",
+            "model.encoder_layers",
+        ),
+        "decoder": ("model.decoder",),
+        "mask_head": ("model.guide_convs", "mask_controller", "mask_head", "mask_refiner"),
+    },
     "soc": {
         "backbone": ("model.backbone",),
         "text_encoder": ("model.text_encoder",),
@@ -98,6 +114,8 @@ STAGES = (
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
     (modeling_referformer, "unpadded_pixel_position_embedding"),
+    (modeling_sgmg, "unpadded_pixel_position_embedding"),
+    (modeling_sgmg, "half_spectrum_filters"),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
     (deformable_attention, "spatial_layout"),
@@ -232,8 +250,8 @@ def naive_forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Iterator[Re
 def naive_parts() -> Iterator[None]:
     """While the block runs, every part works the plain way.
 
-    No fused attention, no remembered constants, all rows of a feed-forward block at once, and mask features copied for
-    each query.
+    No fused attention, no remembered constants, all rows of a feed-forward block at once, mask features copied for
+    each query, and whole spectra.
     """
     with ExitStack() as replaced:
         for module, name in REMEMBERED:
@@ -241,6 +259,7 @@ def naive_parts() -> Iterator[None]:
         replaced.enter_context(patch.object(F, "scaled_dot_product_attention", eager_attention))
         replaced.enter_context(patch.object(FeedForward, "forward", FeedForward.forward_at_once))
         replaced.enter_context(patch.object(DynamicMaskHead, "forward", copying_mask_head))
+        replaced.enter_context(patch.object(SgMgSpectrumAugmentation, "forward", whole_spectrum))
         yield
 
 
@@ -285,7 +304,26 @@ def copying_mask_head(
         weight = pieces[layer].reshape(-1, num_inputs, 1, 1)
         bias = pieces[num_layers + layer].flatten()
         maps = F.conv2d(maps.relu() if layer else maps, weight, bias, groups=len(bias) // num_outputs)
-    return maps.view(num_frames, num_queries, height, width)
+    return maps.view(num_frames, -1, height, width)
+
+
+def whole_spectrum(
+    augmentation: SgMgSpectrumAugmentation, pixels: torch.Tensor, filters: torch.Tensor
+) -> torch.Tensor:
+    """`SgMgSpectrumAugmentation.forward` with a convolution for the scale and frequencies of both signs."""
+    bump, mirrored = filters[..., 0]
+    # The columns that half a spectrum lacks are those of the opposite frequencies.
+    others = mirrored[:, 1 : pixels.shape[2] - bump.shape[1] + 1].flip(0, 1).roll(1, 0)
+    bump = torch.cat((bump, others), dim=1)
+    maps = pixels.permute(0, 3, 1, 2)
+    pooled = augmentation.scale_conv(maps).mean((-2, -1))
+    scale = augmentation.scale_output(augmentation.scale_hidden(pooled).relu()).sigmoid()
+    dtype = torch.promote_types(pixels.dtype, torch.float32)
+    spectrum = torch.fft.fft2(maps.to(dtype)) * (1 - scale.to(dtype)[:, :, None, None] * bump)
+    hidden = augmentation.spectrum_conv1(torch.cat((spectrum.real, spectrum.imag), dim=1).to(pixels.dtype)).relu()
+    real, imaginary = augmentation.spectrum_conv2(hidden).to(dtype).chunk(2, dim=1)
+    changed = torch.fft.ifft2(torch.complex(real, imaginary)).real.to(pixels.dtype)
+    return pixels + changed.permute(0, 2, 3, 1)
 
 
 FORWARDS = {"shared": shared_forward, "naive": naive_forward}

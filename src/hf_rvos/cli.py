@@ -57,6 +57,7 @@ class Precision(StrEnum):
 
 class ModelType(StrEnum):
     referformer = "referformer"
+    sgmg = "sgmg"
     soc = "soc"
 
 

@@ -42,11 +42,18 @@ def segment_moving_shapes(
     """
     expressions = [row["expression"] for row in video.rows]
     inputs = processor(videos=[video.frames], text=[expressions], return_tensors="pt")
+    input_sizes = None
     if inputs["pixel_mask"].all():
         inputs.pop("pixel_mask")  # nothing is padded, and the model has less to compute without a mask
+    else:
+        _, height, width = processor.video_processor.unpadded_sizes(inputs["pixel_mask"])[0]
+        input_sizes = [(height, width)] * len(expressions)
     outputs = model(**inputs.to(model.device), queries="best")
     tracks = processor.post_process_referring_video_segmentation(
-        outputs, threshold=threshold, target_sizes=[video.frames.shape[1:3]] * len(expressions)
+        outputs,
+        threshold=threshold,
+        target_sizes=[video.frames.shape[1:3]] * len(expressions),
+        input_sizes=input_sizes,
     )
     return [track | {"masks": track["masks"].cpu().numpy()} for track in tracks]
 

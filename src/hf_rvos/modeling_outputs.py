@@ -34,7 +34,8 @@ class ReferringVideoSegmentationOutput(ModelOutput):
         pred_boxes (`torch.FloatTensor` of shape `(num_expressions, num_queries, num_frames, 4)`):
             Boxes cxcywh, in units of the unpadded frame.
         pred_masks (`torch.Tensor` of shape `(num_expressions, num_queries, num_frames, mask_height, mask_width)`):
-            Mask logits at a quarter of the padded frame (rounded up). With `queries="best"` the second size is 1.
+            Mask logits on a grid over the padded frame, whose cells have `mask_stride` pixels on a side; the number of
+            cells is rounded up. With `queries="best"` the second size is 1.
         query_index (`torch.LongTensor` of shape `(num_expressions,)`, *optional*, returned with `queries="best"`):
             The query of each expression that `pred_masks` shows.
         reference_points (`torch.FloatTensor` of shape `(num_expressions, num_queries, num_frames, 2)`, *optional*):
@@ -43,6 +44,8 @@ class ReferringVideoSegmentationOutput(ModelOutput):
             `logits`, `pred_boxes` and `pred_masks` of the earlier decoder layers, on request and with `labels`.
         last_hidden_state (`torch.FloatTensor` of shape `(num_expressions, num_queries, num_frames, hidden_size)`):
             Queries after the last decoder layer.
+        mask_stride (`int`, *optional*):
+            Pixels of the padded frame for each cell of `pred_masks`, in height and width. None means 4.
     """
 
     loss: torch.FloatTensor | None = None
@@ -54,3 +57,4 @@ class ReferringVideoSegmentationOutput(ModelOutput):
     reference_points: torch.FloatTensor | None = None
     auxiliary_outputs: list[dict[str, torch.FloatTensor]] | None = None
     last_hidden_state: torch.FloatTensor | None = None
+    mask_stride: int | None = None

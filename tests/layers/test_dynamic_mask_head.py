@@ -18,12 +18,12 @@ from torch import nn
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 
 
-def naive_masks(features, parameters, centers, frame_sizes, channels, num_layers, stride):
+def naive_masks(features, parameters, centers, frame_sizes, channels, num_layers, stride, output_channels=1):
     """Features copied for each query, coordinates concatenated, then one 1x1 network after the other."""
     num_frames, feature_size, height, width = features.shape
     inputs = [feature_size + 2] + [channels] * (num_layers - 1)
-    outputs = [channels] * (num_layers - 1) + [1]
-    masks = features.new_zeros(num_frames, parameters.shape[1], height, width)
+    outputs = [channels] * (num_layers - 1) + [output_channels]
+    masks = features.new_zeros(num_frames, parameters.shape[1], output_channels, height, width)
     for frame in range(num_frames):
         for query in range(parameters.shape[1]):
             rest = parameters[frame, query]
@@ -44,8 +44,8 @@ def naive_masks(features, parameters, centers, frame_sizes, channels, num_layers
                 maps = weight @ maps + bias[:, None]
                 if layer < num_layers - 1:
                     maps = maps.relu()
-            masks[frame, query] = maps.view(height, width)
-    return masks
+            masks[frame, query] = maps.view(output_channels, height, width)
+    return masks.flatten(1, 2)
 
 
 def example(num_layers=3, channels=8, num_queries=4, dtype=torch.float64):
@@ -69,6 +69,18 @@ def test_equals_a_network_for_each_query_over_copied_features(num_layers, channe
     head, inputs = example(num_layers, channels)
     expected = naive_masks(**inputs, channels=channels, num_layers=num_layers, stride=4)
     torch.testing.assert_close(head(**inputs), expected)
+
+
+def test_several_logits_per_cell_equal_a_network_for_each_query():
+    torch.manual_seed(0)
+    head, inputs = DynamicMaskHead(6, channels=5, num_layers=2, stride=8, output_channels=4), example()[1]
+    inputs["parameters"] = torch.randn(3, 4, head.num_parameters, dtype=torch.float64)
+    expected = naive_masks(**inputs, channels=5, num_layers=2, stride=8, output_channels=4)
+    torch.testing.assert_close(head(**inputs), expected)
+
+
+def test_patches_of_published_size_have_4416_parameters():
+    assert DynamicMaskHead(256, channels=16, num_layers=2, stride=8, output_channels=16).num_parameters == 4416
 
 
 @pytest.mark.parametrize("num_queries", [1, 4])

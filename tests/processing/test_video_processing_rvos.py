@@ -240,6 +240,23 @@ def test_padded_cells_and_frames_do_not_reach_the_track():
     assert not track["masks"].any()
 
 
+@pytest.mark.parametrize("stride", [1, 2, 8])
+def test_mask_stride_tells_how_much_of_the_grid_is_padding(stride):
+    masks = torch.full((1, 1, 1, 4, 4), 5.0)
+    masks[..., :2, :3] = -5.0
+    outputs = outputs_of(masks, [[0.9]])
+    outputs.mask_stride = stride
+    sizes = {"target_sizes": [(20, 30)], "input_sizes": [(2 * stride, 3 * stride)]}
+    (track,) = small_processor().post_process_referring_video_segmentation(outputs, **sizes)
+    assert not track["masks"].any()
+    for resize_logits in (False, True):
+        (detection,) = small_processor().post_process_instance_segmentation(
+            outputs, **sizes, resize_logits=resize_logits
+        )
+        # Logits that are resized before the crop take a little of the padding along.
+        assert detection["masks"].float().mean() <= (0 if stride == 1 else 0.5)
+
+
 def test_boxes_are_pixels_of_the_target_size():
     (track,) = small_processor().post_process_referring_video_segmentation(
         outputs_of(torch.zeros(1, 1, 1, 4, 4), [[0.5]]), target_sizes=[(80, 160)]

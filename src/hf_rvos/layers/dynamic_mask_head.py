@@ -35,13 +35,16 @@ class DynamicMaskHead(nn.Module):
         channels (`int`): Channels between the layers.
         num_layers (`int`): Number of 1x1 layers, at least 2.
         stride (`int`): Pixels of the model input per cell.
+        output_channels (`int`): Logits per cell.
     """
 
-    def __init__(self, feature_size: int, channels: int = 8, num_layers: int = 3, stride: int = 4):
+    def __init__(
+        self, feature_size: int, channels: int = 8, num_layers: int = 3, stride: int = 4, output_channels: int = 1
+    ):
         super().__init__()
         self.feature_size, self.channels, self.stride = feature_size, channels, stride
         inputs = [feature_size + 2] + [channels] * (num_layers - 1)
-        outputs = [channels] * (num_layers - 1) + [1]
+        outputs = [channels] * (num_layers - 1) + [output_channels]
         self.weight_shapes = list(zip(outputs, inputs))
         self.split_sizes = [rows * columns for rows, columns in self.weight_shapes] + outputs
         self.num_parameters = sum(self.split_sizes)
@@ -68,7 +71,7 @@ class DynamicMaskHead(nn.Module):
                 `feature_size`.
 
         Returns:
-            `(num_frames, num_queries, height, width)` logits.
+            `(num_frames, num_queries * output_channels, height, width)` logits, those of a query side by side.
         """
         num_frames, num_queries, _ = parameters.shape
         height, width = features.shape[-2:]
@@ -97,7 +100,7 @@ class DynamicMaskHead(nn.Module):
             mixed = (hidden.to(dtype) + along_x[..., None, :] + along_y[..., :, None]).flatten(3)
             for weight, bias in zip(weights[1:], biases[1:]):
                 mixed = weight.to(dtype) @ mixed.relu() + bias.to(dtype)[..., None]
-        return mixed.view(num_frames, num_queries, height, width).to(hidden.dtype)
+        return mixed.view(num_frames, -1, height, width).to(hidden.dtype)
 
     @staticmethod
     def _project_and_mix(features: torch.Tensor, weights: torch.Tensor, projection: nn.Conv2d) -> torch.Tensor:

@@ -248,7 +248,7 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
         for index, text in enumerate(texts):  # one by one, so that a single sentence is enlarged at a time
             of_sentence = {name: tensor[index : index + 1] for name, tensor in predictions.items()}
             track = self.processor.post_process_referring_video_segmentation(
-                ReferringVideoSegmentationOutput(**of_sentence),
+                ReferringVideoSegmentationOutput(**of_sentence, mask_stride=outputs.mask_stride),
                 threshold=threshold,
                 target_sizes=[(height, width)],
                 input_sizes=model_inputs["input_size"] and [model_inputs["input_size"]],

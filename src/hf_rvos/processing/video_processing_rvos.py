@@ -273,7 +273,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
                 Probability above which a pixel belongs to the object.
             target_sizes (`list[tuple[int, int]]`, *optional*):
                 `(height, width)` of each expression's video before resizing, in pixels. If None, masks keep the grid
-                of the model, whose stride is 4.
+                of the model.
             input_sizes (`list[tuple[int, int]]`, *optional*):
                 `(height, width)` of each expression's clip after resizing and before padding, in pixels. Needed when
                 the batch was padded. If None, the whole grid is taken.
@@ -358,11 +358,13 @@ class RvosVideoProcessor(BaseVideoProcessor):
         target_sizes: list[tuple[int, int]],
         input_sizes: list[tuple[int, int]] | None = None,
         threshold: float = 0.5,
+        resize_logits: bool = False,
     ) -> list[dict[str, torch.Tensor]]:
         """Turn the queries of a single frame into detections, as published for A2D, JHMDB and RefCOCO.
 
         All queries are kept. Logits are resized bilinearly to the padded frame, cut at `threshold`, cropped to the
-        frame and resized to the target size by nearest neighbour.
+        frame and resized to the target size by nearest neighbour; or, with `resize_logits`, resized to the padded
+        frame, cropped, resized to the target size and cut.
 
         Args:
             outputs ([`ReferringVideoSegmentationOutput`]):
@@ -374,6 +376,8 @@ class RvosVideoProcessor(BaseVideoProcessor):
                 the frames are not padded.
             threshold (`float`, *optional*, defaults to 0.5):
                 Probability above which a pixel belongs to the object.
+            resize_logits (`bool`, *optional*, defaults to `False`):
+                Whether logits are resized to the target size, as published for SgMg, or masks, as for ReferFormer.
 
         Returns:
             `list[dict]`: one for each expression, best detection first, with `"scores"` `(num_queries,)`,
@@ -398,9 +402,13 @@ class RvosVideoProcessor(BaseVideoProcessor):
             scores, order = outputs.logits[index, :, 0].float().sigmoid().flatten().topk(num_queries)
             queries = order // num_classes
             logits = outputs.pred_masks[index, queries, 0].float()
-            padded_size = tuple(edge * _MASK_STRIDE for edge in logits.shape[-2:])
+            padded_size = tuple(edge * (outputs.mask_stride or _MASK_STRIDE) for edge in logits.shape[-2:])
             height, width = input_sizes[index] or padded_size
-            masks = (resize_mask_logits(logits, padded_size) > cut)[:, :height, :width]
+            logits = resize_mask_logits(logits, padded_size)[:, :height, :width]
+            if resize_logits:
+                masks = resize_mask_logits(logits, target_size) > cut
+            else:
+                masks = resize_masks(logits > cut, target_size)
             boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, queries, 0].float())
             detections.append(
                 {
@@ -408,7 +416,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
                     "class_labels": order % num_classes,
                     "query_indices": queries,
                     "boxes": denormalize_boxes(boxes, target_size),
-                    "masks": resize_masks(masks, target_size),
+                    "masks": masks,
                 }
             )
         return detections
@@ -477,7 +485,8 @@ def _best_track(
     score, class_label = clip_scores[query].max(-1)
     mask_logits = outputs.pred_masks[index, query if outputs.pred_masks.shape[1] > 1 else 0, :num_frames].float()
     if input_size is not None:
-        height, width = (math.ceil(edge / _MASK_STRIDE) for edge in input_size)
+        stride = outputs.mask_stride or _MASK_STRIDE
+        height, width = (math.ceil(edge / stride) for edge in input_size)
         mask_logits = mask_logits[:, :height, :width]
     return {
         "score": float(score),
