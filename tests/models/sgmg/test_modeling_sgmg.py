@@ -132,7 +132,7 @@ def test_every_output_field_is_documented(output_class):
     assert documented == [field.name for field in dataclasses.fields(output_class)]
 
 
-@pytest.mark.parametrize("size", [(129, 129), (133, 150)])
+@pytest.mark.parametrize("size", [(8, 8), (33, 70), (133, 150)])
 @torch.no_grad()
 def test_masks_have_the_size_of_the_frames_rounded_up_to_the_finest_map(model, size):
     outputs = model(**random_inputs(1, 1, *size))
@@ -820,10 +820,6 @@ def test_one_clip_can_be_learnt():
     [
         ({"pixel_values_videos": torch.zeros(5, 3, 132, 136)}, "pixel_values_videos has 4 dimensions, expected 5"),
         ({"pixel_values_videos": torch.zeros(2, 2, 1, 132, 136)}, r"\(2, 2, 1, 132, 136\), expected 3 channels"),
-        (
-            {"pixel_values_videos": torch.zeros(2, 2, 3, 128, 136)},
-            "frames of 128x136 pixels, expected at least 129x129",
-        ),
         ({"pixel_mask": torch.ones(2, 2, 136, 132)}, r"pixel_mask has shape .*, expected \(2, 2, 132, 136\)"),
         ({"pixel_values_videos": None}, "pixel_values_videos is missing"),
         ({"input_ids": None}, "input_ids is missing"),

@@ -55,7 +55,7 @@ def test_values_of_a_wrong_type_are_refused(fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden_size": 64}, r"hidden_size \(64\) must be divisible by the norms of the pixel decoder \(128\)"),
+        ({"hidden_size": 72}, r"hidden_size \(72\) must be divisible by the groups of a normalisation \(32\)"),
         ({"attention_heads": 7}, r"hidden_size \(128\) must be divisible by attention_heads \(7\)"),
         ({"fusion_attention_heads": 5}, r"hidden_size \(128\) must be divisible by fusion_attention_heads \(5\)"),
         ({"cluster_attention_heads": 3}, r"hidden_size \(128\) must be divisible by cluster_attention_heads \(3\)"),

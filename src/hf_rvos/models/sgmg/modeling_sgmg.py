@@ -62,7 +62,6 @@ from hf_rvos.models.sgmg.loss_sgmg import multi_granularity_loss
 NUM_FEATURE_LEVELS = 4  # strides 8, 16, 32 of the backbone and 64
 PATCH_STRIDE = 8  # pixels of the input for each cell that gets a patch of mask pixels
 REFINED_STRIDE = 4  # the same after the refinement
-MIN_SIZE = 129  # the map of stride 64 is then 3x3, which the scale of the spectrum augmentation needs
 
 # Cells that spectrum augmentation takes at once during inference.
 CELLS_IN_CACHE = 4096  # on CPU
@@ -295,9 +294,12 @@ class SgMgSpectrumAugmentation(GradientCheckpointingLayer):
         """How strongly the filter acts on each frame, `(num_frames, 1)` in (0, 1).
 
         A convolution without padding and the mean of what it gives are both linear: instead of convolving, its kernel
-        is applied to the means of the nine windows that its taps go through.
+        is applied to the means of the nine windows that its taps go through. Maps below 3x3, for which the released
+        code fails, are continued with zeros.
         """
         dtype = self.scale_conv.weight.dtype
+        if min(pixels.shape[1:3]) < 3:
+            pixels = F.pad(pixels, (0, 0, 0, max(0, 3 - pixels.shape[2]), 0, max(0, 3 - pixels.shape[1])))
         sums = _window_sums(_window_sums(pixels, 2), 1)  # (N, 3, 3, C)
         means = sums / ((pixels.shape[1] - 2) * (pixels.shape[2] - 2))
         means = means.permute(0, 3, 1, 2).flatten(1).to(dtype)
@@ -868,8 +870,8 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
             [`ReferringVideoSegmentationOutput`]
 
         Raises:
-            ValueError: if inputs are missing, have the wrong rank or do not fit together, if a side of the frames is
-                shorter than 129 pixels, or if `labels` or `output_auxiliary` come with `queries="best"`.
+            ValueError: if inputs are missing, have the wrong rank or do not fit together, or if `labels` or
+                `output_auxiliary` come with `queries="best"`.
         """
         if queries not in ("all", "best"):
             raise ValueError(f'queries is {queries!r}, expected "all" or "best"')
@@ -1052,11 +1054,6 @@ def _check_videos(
     if num_channels != 3:
         raise ValueError(
             f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}, expected 3 channels in the third place"
-        )
-    if min(height, width) < MIN_SIZE:
-        raise ValueError(
-            f"pixel_values_videos has frames of {height}x{width} pixels, expected at least {MIN_SIZE}x{MIN_SIZE}: "
-            "resize the video."
         )
     if pixel_mask is not None and pixel_mask.shape != (num_videos, num_frames, height, width):
         raise ValueError(

@@ -31,7 +31,7 @@ class SocConfig(PreTrainedConfig):
         text_config (`dict` or `PreTrainedConfig`, *optional*):
             Text encoder with a pooler. Defaults to the sizes of `roberta-base`.
         hidden_size (`int`, *optional*, defaults to 256):
-            Width of the transformer. Must be divisible by 128 and by the numbers of heads.
+            Width of the transformer. Must be divisible by 32 and by the numbers of heads.
         num_queries (`int`, *optional*, defaults to 20):
             Object queries per frame, and video queries per clip.
         encoder_layers (`int`, *optional*, defaults to 3):
@@ -167,7 +167,7 @@ class SocConfig(PreTrainedConfig):
             ("attention_heads", self.attention_heads),
             ("fusion_attention_heads", self.fusion_attention_heads),
             ("cluster_attention_heads", self.cluster_attention_heads),
-            ("the norms of the pixel decoder", 128),
+            ("the groups of a normalisation", 32),
         ):
             if self.hidden_size % divisor:
                 raise ValueError(f"hidden_size ({self.hidden_size}) must be divisible by {name} ({divisor})")

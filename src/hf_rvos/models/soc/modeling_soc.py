@@ -300,7 +300,8 @@ class SocPixelDecoder(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(ins, outs, 3, padding=1) for ins, outs in zip(channels[:-1], channels[1:])
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, outs) for outs in channels[1:])
+        # Eight groups, or fewer where a narrow model has fewer channels.
+        self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, outs), outs) for outs in channels[1:])
         self.adapters = nn.ModuleList([nn.Conv2d(size, size // 2, 1), nn.Conv2d(size, size // 4, 1)])
         # Sees the video alone, so `SocModel.get_video_features` calls it.
         self.fine_adapter = nn.Conv2d(fine_channels, size // 8, 1)
