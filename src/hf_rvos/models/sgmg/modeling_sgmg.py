@@ -698,6 +698,49 @@ class SgMgModel(SgMgPreTrainedModel):
             word_mask=attention_mask.bool(),
         )
 
+    def fuse_and_encode(
+        self, video_features: SgMgVideoFeatures, text_features: SgMgTextFeatures, video_index: torch.Tensor | None
+    ) -> tuple[SgMgVideoFeatures, torch.Tensor]:
+        """Let the pixels look at the words, then at each other.
+
+        Returns:
+            The features of the video of each expression, and the encoded pixels
+            `(num_expressions * num_frames, num_tokens, hidden_size)`.
+        """
+        video, text = video_features.select(video_index), text_features
+        # The same words for all levels and frames: the tokens of a clip are one sequence.
+        fused = self.fusion(
+            video.pixels.flatten(1, 2),
+            video.projected_pixels.flatten(1, 2),
+            text.words,
+            text.word_positions,
+            text.word_mask,
+        )
+        return video, self.encode(fused.view_as(video.pixels), video)
+
+    def encode(self, fused: torch.Tensor, video: SgMgVideoFeatures) -> torch.Tensor:
+        """Spectrum augmentation and deformable encoder.
+
+        Args:
+            fused: `(num_clips, num_frames, num_tokens, hidden_size)`, the levels one after the other.
+            video: Features of the video of each clip.
+
+        Returns:
+            `(num_clips * num_frames, num_tokens, hidden_size)`.
+        """
+        shapes = video.spatial_shapes
+        memory = self.augment(self.fused_spectra, fused.flatten(0, 1), shapes)
+        lengths = [height * width for height, width in shapes]
+        level_code = torch.cat([code.expand(n, -1) for n, code in zip(lengths, self.level_embedding)])
+        positions = video.pixel_positions + level_code
+        if video.pixel_mask is not None:
+            positions = positions.expand(len(fused), -1, -1, -1)
+        memory_mask, valid_ratios = _fold_frames(video.pixel_mask), _fold_frames(video.valid_ratios)
+        references = encoder_reference_points(shapes, valid_ratios, memory.device)
+        for layer in self.encoder_layers:
+            memory = layer(memory, positions.flatten(0, 1), references, shapes, memory_mask)
+        return memory
+
     @can_return_tuple
     def forward(
         self,
@@ -731,46 +774,28 @@ class SgMgModel(SgMgPreTrainedModel):
         if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
 
-        video, text = video_features.select(video_index), text_features
-        num_frames = video.pixels.shape[1]
-        shapes = video.spatial_shapes
-
-        # The same words for all levels and frames: the tokens of a clip are one sequence.
-        fused = self.fusion(
-            video.pixels.flatten(1, 2),
-            video.projected_pixels.flatten(1, 2),
-            text.words,
-            text.word_positions,
-            text.word_mask,
+        video, memory = self.fuse_and_encode(video_features, text_features, video_index)
+        memory_mask, valid_ratios = _fold_frames(video.pixel_mask), _fold_frames(video.valid_ratios)
+        sentences = text_features.sentence.repeat_interleave(video.pixels.shape[1], dim=0)
+        hidden_states, boxes, initial_points = self.decoder(
+            sentences, memory, video.spatial_shapes, memory_mask, valid_ratios
         )
-        fused = fused.view(num_expressions * num_frames, -1, fused.shape[-1])
-        memory = self.augment(self.fused_spectra, fused, shapes)
-        lengths = [height * width for height, width in shapes]
-        level_code = torch.cat([code.expand(n, -1) for n, code in zip(lengths, self.level_embedding)])
-        positions = video.pixel_positions + level_code
-        if video.pixel_mask is not None:
-            positions = positions.expand(num_expressions, -1, -1, -1)
-        positions = positions.flatten(0, 1)
-        memory_mask = None if video.pixel_mask is None else video.pixel_mask.flatten(0, 1)
-        valid_ratios = None if video.valid_ratios is None else video.valid_ratios.flatten(0, 1)
-        references = encoder_reference_points(shapes, valid_ratios, memory.device)
-        for layer in self.encoder_layers:
-            memory = layer(memory, positions, references, shapes, memory_mask)
-
-        sentences = text.sentence.repeat_interleave(num_frames, dim=0)
-        hidden_states, boxes, initial_points = self.decoder(sentences, memory, shapes, memory_mask, valid_ratios)
-        has_guides = video.coarse_guides is not None
         return SgMgModelOutput(
             hidden_states=hidden_states,
             boxes=boxes,
             initial_reference_points=initial_points,
             encoder_last_hidden_state=memory,
-            merged_memory=_merge_levels(memory, shapes),
-            coarse_guides=video.coarse_guides.flatten(0, 1) if has_guides else None,
-            fine_guides=video.fine_guides.flatten(0, 1) if has_guides else None,
+            merged_memory=_merge_levels(memory, video.spatial_shapes),
+            coarse_guides=_fold_frames(video.coarse_guides),
+            fine_guides=_fold_frames(video.fine_guides),
             frame_sizes=video.frame_sizes,
             frame_mask=None if video.pixel_mask is None else video.pixel_mask[:, :, 0],
         )
+
+
+def _fold_frames(values: torch.Tensor | None) -> torch.Tensor | None:
+    """`(num_clips, num_frames, ...)` to `(num_clips * num_frames, ...)`."""
+    return None if values is None else values.flatten(0, 1)
 
 
 def _merge_levels(memory: torch.Tensor, shapes: list[tuple[int, int]]) -> torch.Tensor:
