@@ -759,6 +759,31 @@ class SgMgModel(SgMgPreTrainedModel):
         Returns:
             [`SgMgModelOutput`]
         """
+        video_features, text_features = self.embed_inputs(
+            pixel_values_videos,
+            pixel_mask,
+            input_ids,
+            attention_mask,
+            video_index,
+            annotated_frames,
+            video_features,
+            text_features,
+        )
+        video, memory = self.fuse_and_encode(video_features, text_features, video_index)
+        return self.decode(video, memory, text_features.sentence)
+
+    def embed_inputs(
+        self,
+        pixel_values_videos: torch.Tensor | None,
+        pixel_mask: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        video_index: torch.Tensor | None,
+        annotated_frames: torch.Tensor | None,
+        video_features: SgMgVideoFeatures | None,
+        text_features: SgMgTextFeatures | None,
+    ) -> tuple[SgMgVideoFeatures, SgMgTextFeatures]:
+        """Features of videos and expressions, checked and computed where they are not given."""
         if video_features is None:
             if pixel_values_videos is None:
                 raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
@@ -773,10 +798,21 @@ class SgMgModel(SgMgPreTrainedModel):
         _check_video_index(video_index, num_expressions, num_videos)
         if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
+        return video_features, text_features
 
-        video, memory = self.fuse_and_encode(video_features, text_features, video_index)
+    def decode(self, video: SgMgVideoFeatures, memory: torch.Tensor, sentences: torch.Tensor) -> SgMgModelOutput:
+        """Look for the object of each expression.
+
+        Args:
+            video: Features of the video of each expression.
+            memory: `(num_expressions * num_frames, num_tokens, hidden_size)` encoded pixels.
+            sentences: `(num_expressions, hidden_size)`.
+
+        Returns:
+            [`SgMgModelOutput`]
+        """
         memory_mask, valid_ratios = _fold_frames(video.pixel_mask), _fold_frames(video.valid_ratios)
-        sentences = text_features.sentence.repeat_interleave(video.pixels.shape[1], dim=0)
+        sentences = sentences.repeat_interleave(video.pixels.shape[1], dim=0)
         hidden_states, boxes, initial_points = self.decoder(
             sentences, memory, video.spatial_shapes, memory_mask, valid_ratios
         )
@@ -812,10 +848,12 @@ def _merge_levels(memory: torch.Tensor, shapes: list[tuple[int, int]]) -> torch.
 class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
     """SgMg with the heads that score the queries and draw their masks."""
 
+    _model_class = SgMgModel
+
     def __init__(self, config: SgMgConfig):
         super().__init__(config)
         size, patch_area = config.hidden_size, config.patch_size**2
-        self.model = SgMgModel(config)
+        self.model = self._model_class(config)
         self.class_heads = nn.ModuleList(nn.Linear(size, config.num_classes) for _ in range(config.decoder_layers))
         # Conditional patch kernels: two layers that each query predicts, one output for each mask pixel of a patch.
         self.mask_head = DynamicMaskHead(size, config.kernel_channels, 2, PATCH_STRIDE, patch_area)
@@ -913,6 +951,7 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
             video_features,
             text_features,
             return_dict=True,
+            **kwargs,
         )
         final = self._score(features, -1)
         query_index = auxiliary = loss = loss_dict = None
