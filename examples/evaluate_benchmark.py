@@ -42,6 +42,7 @@ from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.checkpoints import embedded_checkpoint, list_embedded_checkpoints
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, MovingShapesConfig, generate_video
 from hf_rvos.evaluation import (
+    GROUPINGS,
     moving_shapes_table,
     score_moving_shapes,
     segment_moving_shapes,
@@ -66,6 +67,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, help="number of videos, from the first")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is the object's")
+    parser.add_argument(
+        "--grouping",
+        choices=GROUPINGS,
+        default="video",
+        help="which sentences are asked together; matters for Fast SgMg alone",
+    )
     parser.add_argument("--output", type=Path, help="folder for tables and pictures")
     parser.add_argument("--worst", type=int, default=8, help="how many of the worst rows are drawn")
     arguments = parser.parse_args()
@@ -126,7 +133,9 @@ def draw_worst_rows(
     for rank, row in enumerate(worst, start=1):
         video = generate_video(arguments.split, row["video_index"], config)
         number = [other["expression_id"] for other in video.rows].index(row["expression_id"])
-        predicted = segment_moving_shapes(model, processor, video, arguments.threshold)[number]["masks"]
+        predicted = segment_moving_shapes(model, processor, video, arguments.threshold, arguments.grouping)[number][
+            "masks"
+        ]
         j_mean, f_mean = 100 * row["j_mean"], 100 * row["f_mean"]
         lines = [
             row["expression"],
@@ -167,6 +176,7 @@ def main() -> None:
                 arguments.threshold,
                 config,
                 on_video=lambda scored, progress=progress, bar=bar: progress.advance(bar),
+                grouping=arguments.grouping,
             )
         rows = sorted(gather_object(rows), key=lambda row: row["video_index"])
         if not state.is_main_process:
@@ -182,6 +192,7 @@ def main() -> None:
             "num_rows": summary["num_rows"],
             "checkpoint": f"{checkpoint} (embedded)" if is_embedded else Path(checkpoint).as_posix(),
             "threshold": arguments.threshold,
+            "grouping": arguments.grouping,
         }
         summaries[run["checkpoint"]] = summary
         caption = ", ".join(f"{key} {value}" for key, value in run.items())

@@ -78,6 +78,7 @@ class Recipe:
     clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
+    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
     frame_size: tuple = (128, 192)  # height, width
     inference_size: int | None = None  # shorter side of the frames in evaluation and in use; null is as in training
     flip_probability: float = 0.5
@@ -206,6 +207,7 @@ class ReferringTask:
             seed=recipe.seed,
             skills=recipe.skills,
             num_annotated=recipe.num_annotated,
+            max_group_size=recipe.max_group_size,
         )
 
     def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], Any]:
