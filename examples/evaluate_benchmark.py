@@ -39,7 +39,7 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
-from hf_rvos.checkpoints import embedded_checkpoint, list_embedded_checkpoints
+from hf_rvos.checkpoints import find_checkpoint, list_embedded_checkpoints
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, MovingShapesConfig, generate_video
 from hf_rvos.evaluation import (
     GROUPINGS,
@@ -162,8 +162,8 @@ def main() -> None:
     names = short_names(arguments.model)
     summaries = {}
     for name, checkpoint in zip(names, arguments.model):
-        is_embedded = checkpoint in list_embedded_checkpoints()
-        folder = embedded_checkpoint(checkpoint) if is_embedded else checkpoint
+        folder = find_checkpoint(checkpoint)
+        is_embedded = folder != checkpoint
         model = AutoModelForReferringVideoSegmentation.from_pretrained(folder).to(state.device)
         processor = RvosProcessor.from_pretrained(folder)
         with Progress(disable=not state.is_main_process) as progress:

@@ -254,6 +254,23 @@ def test_benchmark_prints_and_writes_all_stages(here, model, video):
     assert not list(here.glob("*.json")) and len(list((here / "out").iterdir())) == 1
 
 
+def test_benchmark_compares_models_and_numbers_of_sentences(here, model, video):
+    options = ("--model", model, "--model", "referformer-tiny", "--num-sentences", 1, "--num-sentences", 2)
+    options += ("--num-frames", 2, "--size", 32, "--repeats", 1, "--dtype", "float32")
+    result = run("benchmark", video, *options, "--json", "speed.json")
+    assert result.exit_code == 0, result.output
+    entries = json.loads((here / "speed.json").read_text())["comparison"]
+    assert [(each["name"], each["num_sentences"]) for each in entries] == [
+        *((str(model), 1), (str(model), 2), ("referformer-tiny", 1), ("referformer-tiny", 2)),
+    ]
+    lines = [line.split("|") for line in result.stdout.splitlines() if line.startswith("|")]
+    lines = lines[2:]  # of the head
+    assert [line[1].strip() for line in lines] == [each["name"] for each in entries]
+    totals = [each["measurement"]["total"] for each in entries]
+    for number, line in enumerate(lines):
+        assert float(line[8]) == pytest.approx(totals[number] / max(totals[number % 2 :: 2]), abs=0.006)
+
+
 def test_benchmark_draws_a_video_for_the_embedded_model(here):
     options = (
         "--height",
@@ -277,7 +294,7 @@ def test_benchmark_draws_a_video_for_the_embedded_model(here):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "folder", "--random", "video-swin-t"], "--random: has no meaning together with --model"),
+        (["--model", "referformer-tiny", "--model", "referformer-tiny"], "names a model twice"),
         (["--text", "the star", "--num-sentences", 2], "--num-sentences: has no meaning together with --text"),
         (["--random", "video-swin-x"], "--random: backbone 'video-swin-x' is unknown"),
         (["--text", " "], "text holds the blank expression"),
