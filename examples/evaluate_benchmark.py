@@ -39,7 +39,7 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
-from hf_rvos.checkpoints import find_checkpoint, list_embedded_checkpoints
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint, list_embedded_checkpoints
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, MovingShapesConfig, generate_video
 from hf_rvos.evaluation import (
     GROUPINGS,
@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
-        default=["referformer-tiny"],
+        default=[DEFAULT_CHECKPOINT],
         help=f"folders of saved models, or embedded checkpoints: {', '.join(list_embedded_checkpoints())}",
     )
     parser.add_argument("--limit", type=int, help="number of videos, from the first")

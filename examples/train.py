@@ -174,6 +174,8 @@ def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProc
     settings = dict(recipe.model)
     if recipe.pretrained_backbone:
         settings["backbone_config"] = AutoConfig.from_pretrained(recipe.pretrained_backbone)
+        # In the new model it is a part without a folder of its own.
+        settings["backbone_config"].architectures, settings["backbone_config"].name_or_path = None, ""
     settings["text_config"] = {
         **settings["text_config"],
         "vocab_size": len(tokenizer),

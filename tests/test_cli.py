@@ -22,6 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import hf_rvos
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
 from hf_rvos.cli import app
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import VideoWriter, open_video
@@ -286,7 +287,7 @@ def test_benchmark_draws_a_video_for_the_embedded_model(here):
     )
     result = run("benchmark", *options, "--repeats", 1, "--dtype", "float32", "--no-naive")
     assert result.exit_code == 0, result.output
-    assert "referformer-tiny; 2 frames of 64x96, resized to 128x192; sentences: 3" in result.stdout
+    assert f"{DEFAULT_CHECKPOINT}; 2 frames of 64x96, resized to 128x192; sentences: 3" in result.stdout
     assert "naive" not in result.stdout and "bfloat16" not in result.stdout
     assert not list(here.iterdir())
 

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,8 +34,7 @@ if TYPE_CHECKING:
     from hf_rvos.processing import RvosProcessor
     from hf_rvos.utils.video_io import VideoReader
 
-DEFAULT_MODEL = "referformer-tiny"
-MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_MODEL} if not given."
+MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
 
 app = typer.Typer(
     help="Segment what sentences describe in videos.",
@@ -97,7 +98,7 @@ def segment(
             check_output_file(json_file, "--json")
         reader = open_video(video)
         segmenter = _load_segmenter(model, device, dtype)
-        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_MODEL)
+        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_CHECKPOINT)
     _print_tracks(tracks)
 
 
@@ -175,7 +176,7 @@ def benchmark(
         if video is None:
             video = _draw_video(stack, num_frames, height or 360, width or 640)
         reader = open_video(video)
-        names = [*(model or ()), *(f"random {name}" for name in random or ())] or [DEFAULT_MODEL]
+        names = [*(model or ()), *(f"random {name}" for name in random or ())] or [DEFAULT_CHECKPOINT]
         if len(set(names)) < len(names):
             raise ValueError(f"--model: {', '.join(names)} names a model twice")
         loaded = [_load_segmenter(name, device, Dtype.float32) for name in model or ([] if random else [None])]
@@ -237,11 +238,10 @@ def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Ref
     from transformers import pipeline
 
     from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
-    from hf_rvos.checkpoints import find_checkpoint
 
     if device is not None:
         _check_device(device)
-    location = find_checkpoint(model or DEFAULT_MODEL)
+    location = find_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
         # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
         loaded = AutoModelForReferringVideoSegmentation.from_pretrained(location, dtype=dtype.value)

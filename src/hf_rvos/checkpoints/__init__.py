@@ -16,7 +16,9 @@
 from pathlib import Path
 
 
-_NAMES = ("referformer-tiny",)
+_NAMES = ("referformer-tiny", "soc-tiny")
+# The one with the highest J&F on the test split of Moving Shapes.
+DEFAULT_CHECKPOINT = "soc-tiny"
 
 
 def list_embedded_checkpoints() -> list[str]:
@@ -62,4 +64,4 @@ def find_checkpoint(name_or_path: str) -> str:
     return name_or_path
 
 
-__all__ = ["embedded_checkpoint", "find_checkpoint", "list_embedded_checkpoints"]
+__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "find_checkpoint", "list_embedded_checkpoints"]
