@@ -31,7 +31,6 @@ from hf_rvos.models.referformer import (
     ReferFormerTextFeatures,
     ReferFormerVideoFeatures,
 )
-from hf_rvos.models.referformer.modeling_referformer import best_query
 from hf_rvos.utils.logging import warn_once
 from tests.models.referformer.tiny import (
     SINGLE_FRAMES,
@@ -187,15 +186,6 @@ def test_best_query_has_the_masks_it_has_among_all(model):
     assert torch.equal(best.pred_boxes, every.pred_boxes)
     for index, query in enumerate(best.query_index):
         torch.testing.assert_close(best.pred_masks[index, 0], every.pred_masks[index, query], atol=1e-3, rtol=1e-4)
-
-
-def test_best_query_is_that_of_the_highest_mean_probability_of_a_class():
-    logits = torch.full((1, 3, 2, 2), -4.0)
-    logits[0, 0, 0, 0] = 9.0  # one frame only
-    logits[0, 1] = torch.tensor([[0.5, -4.0], [0.6, -4.0]])  # 0.62 and 0.65 in both frames
-    logits[0, 2] = torch.tensor([[0.5, -4.0], [-4.0, 0.6]])  # different classes
-    assert best_query(logits).tolist() == [1]
-    assert best_query(logits, torch.tensor([[True, False]])).tolist() == [0]
 
 
 @torch.no_grad()
