@@ -113,7 +113,6 @@ STAGES = (
 # Constants that are kept for the next clip, by the module that calls for them.
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
-    (modeling_sgmg, "unpadded_pixel_position_embedding"),
     (modeling_sgmg, "half_spectrum_filters"),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
