@@ -35,9 +35,9 @@ from hf_rvos.benchmark import (
 from hf_rvos.layers import deformable_transformer
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
-from hf_rvos.models.referformer.modeling_referformer import best_query
 from hf_rvos.models.sgmg import FastSgMgForReferringVideoSegmentation
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation, half_spectrum_filters
+from hf_rvos.ops.queries import best_query
 from hf_rvos.utils.video_io import VideoWriter, open_video
 from tests.models.sgmg import tiny as sgmg
 from tests.models.soc import tiny as soc

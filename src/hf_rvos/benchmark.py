@@ -47,7 +47,6 @@ from hf_rvos.layers import deformable_attention, deformable_transformer, frame_g
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
-from hf_rvos.models.referformer import modeling_referformer
 from hf_rvos.models.sgmg import modeling_sgmg
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation
 from hf_rvos.models.video_swin import modeling_video_swin
@@ -118,8 +117,6 @@ STAGES = (
 # Constants that are kept for the next clip, by the module that calls for them.
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
-    (modeling_referformer, "unpadded_pixel_position_embedding"),
-    (modeling_sgmg, "unpadded_pixel_position_embedding"),
     (modeling_sgmg, "half_spectrum_filters"),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
