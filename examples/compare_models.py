@@ -38,6 +38,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -273,32 +274,31 @@ def plan_table(
     return runs, wanted
 
 
+def mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean over the seeds of a model."""
+    keys = ("num_parameters", "num_trained_parameters", "minutes", "j_and_f")
+    skills = {skill: mean(row["skill"][skill] for row in rows) for skill in rows[0]["skill"]}
+    means = {key: mean(row[key] for row in rows) for key in keys}
+    return rows[0] | means | {"seed": f"mean of {len(rows)}", "skill": skills}
+
+
 def table_report(comparison: dict[str, Any], title: str, runs: list[Run], command: str) -> dict[str, Any]:
-    """What is finished: rows, means over the seeds of a model that has several, and how all of it came about."""
+    """What is finished, with a mean after the seeds of a model that has several, and how all of it came about."""
     table = comparison["tables"][title]
     finished = [(run, run.row()) for run in runs]
-    rows = [row for _, row in finished if row]
-    means = []
-    for name in dict.fromkeys(row["model"] for row in rows):
-        of_model = [row for row in rows if row["model"] == name]
-        if len(of_model) > 1:
-            skills = set.intersection(*(set(row["skill"]) for row in of_model))
-            keys = ("num_parameters", "num_trained_parameters", "minutes", "j_and_f")
-            means.append(
-                {"model": name, "seed": f"mean of {len(of_model)}"}
-                | {key: mean(row[key] for row in of_model) for key in keys}
-                | {"skill": {skill: mean(row["skill"][skill] for row in of_model) for skill in skills}}
-            )
+    rows = []
+    for name in dict.fromkeys(run.name for run in runs):
+        of_model = [row for run, row in finished if row and run.name == name]
+        rows += [*of_model, mean_row(of_model)] if len(of_model) > 1 else of_model
     return {
         "command": command,
         "seeds": comparison["seeds"],
         "stages": [{"recipe": stage["recipe"].name, "steps": stage["steps"]} for stage in table["stages"]],
-        "num_processes": runs[0].stages[0].recipe.num_processes if runs else None,
+        "num_processes": runs[0].stages[0].recipe.num_processes,
         "version": VERSION,
         "test_videos": table["test_videos"],
         "rows": rows,
-        "means": means,
-        "unfinished": [str(run) for run, row in finished if row is None],
+        "unfinished": [f"{run.name}, seed {run.seed}" for run, row in finished if row is None],
     }
 
 
@@ -311,29 +311,26 @@ def table_text(report: dict[str, Any]) -> str:
         f"torch {machine['torch']}"
         for machine in machines
     )
-    stages = ", ".join(f"{stage['recipe']} {stage['steps']} steps" for stage in report["stages"])
-    num_rows = " or ".join(map(str, dict.fromkeys(row["num_rows"] for row in report["rows"])))
-    lines = [
-        f"Printed by `{report['command']}`",
-        f"on {' and '.join(places)}; {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}." if machines else "so far.",
-        f"Seeds: {', '.join(map(str, report['seeds']))}. Stages: {stages}, {report['num_processes']} processes.",
-        f"J&F on the first {report['test_videos']} videos ({num_rows} rows) of the split `test`, configuration "
-        f"`single`, version {report['version']}, threshold 0.5. Parameters in thousands, minutes of training.",
-        "",
-    ]
+    stages = ", ".join(f"{stage['recipe']} ({stage['steps']} steps)" for stage in report["stages"])
+    caption = "Nothing is finished."
+    if report["rows"]:
+        num_rows = report["rows"][0]["num_rows"]
+        caption = (
+            f"Stages: {stages}; {report['num_processes']} processes; seeds: {', '.join(map(str, report['seeds']))}. "
+            f"J&F on the first {report['test_videos']} videos ({num_rows} rows) of the split `test`, configuration "
+            f"`single`, version {report['version']}, threshold 0.5. Parameters in thousands; minutes of training, on "
+            f"{' and '.join(places)}, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
+        )
+    lines = ["```bash", report["command"], "```", "", *wrap(caption, 120, break_on_hyphens=False), ""]
     if report["rows"]:
         skills = [skill for skill in SKILLS if any(skill in row["skill"] for row in report["rows"])]
         head = ["model", "seed", "parameters", "trained", "minutes", "J&F", *skills]
         lines += [f"| {' | '.join(head)} |", f"|---|---|{'---:|' * (len(head) - 2)}"]
-        last_of_model = {row["model"]: number for number, row in enumerate(report["rows"])}
-        means = {row["model"]: row for row in report["means"]}
-        for number, row in enumerate(report["rows"]):
-            is_last = last_of_model[row["model"]] == number
-            for line in [row, *([means[row["model"]]] if is_last and row["model"] in means else [])]:
-                thousands = [f"{line[key] / 1e3:.0f}" for key in ("num_parameters", "num_trained_parameters")]
-                values = [line["minutes"], line["j_and_f"], *(line["skill"].get(skill) for skill in skills)]
-                numbers = ["-" if value is None else f"{value:.1f}" for value in values]
-                lines.append(f"| {' | '.join([line['model'], str(line['seed']), *thousands, *numbers])} |")
+        for row in report["rows"]:
+            thousands = [f"{row[key] / 1e3:.0f}" for key in ("num_parameters", "num_trained_parameters")]
+            values = [row["minutes"], row["j_and_f"], *(row["skill"].get(skill) for skill in skills)]
+            numbers = ["-" if value is None else f"{value:.1f}" for value in values]
+            lines.append(f"| {' | '.join([row['model'], str(row['seed']), *thousands, *numbers])} |")
     if report["unfinished"]:
         lines += ["", f"Not finished: {'; '.join(report['unfinished'])}."]
     return "\n".join(lines) + "\n"
@@ -455,6 +452,8 @@ def main() -> None:
         command += ["--num_processes", str(arguments.num_processes)]
         if arguments.output_dir != DEFAULT_OUTPUT:
             command += ["--output_dir", str(arguments.output_dir)]
+        if not wanted:
+            continue
         for run in [None, *wanted]:  # the table of what is there comes first
             if run:
                 complete(run)
