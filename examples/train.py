@@ -14,9 +14,10 @@
 """Train a model for referring video segmentation on Moving Shapes, from nothing but a recipe.
 
     accelerate launch --config_file examples/accelerate/cpu.yaml examples/train.py \
-        --config examples/recipes/referformer_tiny_1_appearance.yaml
+        --config examples/recipes/tiny_1_appearance.yaml examples/recipes/referformer_tiny.yaml
 
-Any setting can be changed from the command line, and an interrupted run goes on where it stopped:
+The second file adds its `model` settings to those of the first; of any other key the last file has the say. Every key
+can be changed on the command line, and an interrupted run goes on where it stopped:
 
     ... --output_dir outputs/mine --override model.hidden_size=96 learning_rate=5e-4 --resume_from_checkpoint latest
 
@@ -34,7 +35,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,14 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, set_seed
+from huggingface_hub.errors import StrictDataclassError
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.benchmark import machine
 from hf_rvos.data.collate import ClipCollator
 from hf_rvos.data.moving_shapes import vocabulary
 from hf_rvos.data.moving_shapes_clips import MovingShapesClips
@@ -70,6 +73,7 @@ class Recipe:
     pretrained_backbone: str | None = None  # backbone that a new model starts with, saved by pretrain_backbone.py
     max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
     seed: int = 42
+    num_processes: int | None = None  # that the recipe is meant for; with any other number it ends at once
 
     # Data: a batch is per process.
     num_videos: int = 8000
@@ -130,33 +134,73 @@ def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
         raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
 
 
+def check_model_settings(settings: dict[str, Any], config: PreTrainedConfig) -> None:
+    """A setting that the configuration does not have would be kept and do nothing."""
+    for name in settings:
+        if not hasattr(config, name):
+            near = difflib.get_close_matches(name, config.to_dict(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"see {type(config).__name__}."
+            raise ValueError(f"model setting {name!r} is not known to {config.model_type}; {hint}")
+
+
+def read_recipe(paths: Sequence[str | Path], changes: Iterable[tuple[str, Any]] = ()) -> Recipe:
+    """Put recipe files together, later ones over earlier ones and `model` key by key, then single keys.
+
+    Raises:
+        ValueError: if a file cannot be read, or the recipe could not be trained.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"cannot read the recipe {path}: {error}") from None
+        if not isinstance(content, dict) or not isinstance(content.get("model") or {}, dict):
+            raise ValueError(f"the recipe {path} is no mapping of keys to values, or its model is none")
+        for key, value in content.items():
+            set_value(values, key, {**values.get("model", {}), **(value or {})} if key == "model" else value)
+    for key, value in changes:
+        set_value(values, key, value)
+    recipe = Recipe(**values)
+    if recipe.max_train_steps is None and recipe.max_train_minutes is None:
+        raise ValueError("the recipe says no end: set max_train_steps or max_train_minutes")
+    if not recipe.pretrained and not (recipe.model and "model_type" in recipe.model):
+        raise ValueError(
+            "the recipe names no model: set model with its model_type, or pretrained to a saved one. Recipes of a "
+            "stage leave that to a second one, as in --config tiny_1_appearance.yaml referformer_tiny.yaml"
+        )
+    if recipe.model and "model_type" in recipe.model:
+        model_type = recipe.model["model_type"]
+        if model_type not in CONFIG_MAPPING:
+            raise ValueError(f"model_type {model_type!r} is not known to hf_rvos or transformers")
+        check_model_settings(recipe.model, AutoConfig.for_model(model_type))
+        if not recipe.pretrained:
+            try:
+                AutoConfig.for_model(**recipe.model)
+            except StrictDataclassError as error:
+                raise ValueError(f"model: {error}") from None
+    return recipe
+
+
 def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", help="recipe file (YAML)")
+    parser.add_argument("--config", nargs="+", default=[], help="recipe files (YAML), later ones over earlier ones")
     parser.add_argument("--override", nargs="+", default=[], metavar="KEY=VALUE", help="recipe keys to change")
     parser.add_argument("--resume_from_checkpoint", help="a checkpoint folder, or 'latest' of the output folder")
     for entry in fields(Recipe):
         if entry.name != "model":
             parser.add_argument(f"--{entry.name}", default=argparse.SUPPRESS, type=yaml.safe_load)
     given = vars(parser.parse_args())
-    path, overrides, resume = (given.pop(key) for key in ("config", "override", "resume_from_checkpoint"))
-    values: dict[str, Any] = {}
+    paths, overrides, resume = (given.pop(key) for key in ("config", "override", "resume_from_checkpoint"))
     try:
-        for key, value in (yaml.safe_load(Path(path).read_text()) if path else {}).items():
-            set_value(values, key, value)
+        changes = []
         for override in overrides:
             key, equals, value = override.partition("=")
             if not equals:
                 raise ValueError(f"--override got {override!r}, expected KEY=VALUE")
-            set_value(values, key, yaml.safe_load(value))
-        for key, value in given.items():
-            set_value(values, key, value)
-        recipe = Recipe(**values)
-        if recipe.max_train_steps is None and recipe.max_train_minutes is None:
-            raise ValueError("the recipe says no end: set max_train_steps or max_train_minutes")
-        if not recipe.model and not recipe.pretrained:
-            raise ValueError("the recipe names no model: set model, or pretrained to a saved one")
-    except (ValueError, OSError) as error:
+            changes.append((key, yaml.safe_load(value)))
+        recipe = read_recipe(paths, [*changes, *given.items()])
+    except ValueError as error:
         parser.error(str(error))
     return recipe, resume
 
@@ -164,7 +208,12 @@ def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]
 def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProcessor]:
     video_processor = RvosVideoProcessor(size={"shortest_edge": recipe.inference_size or min(recipe.frame_size)})
     if recipe.pretrained:
-        config = AutoConfig.from_pretrained(recipe.pretrained, **recipe.model)
+        config = AutoConfig.from_pretrained(recipe.pretrained)
+        settings = {"model_type": config.model_type, **recipe.model}
+        if settings.pop("model_type") != config.model_type:
+            raise ValueError(f"{recipe.pretrained} is a {config.model_type}, not a {recipe.model['model_type']}")
+        check_model_settings(settings, config)
+        config = AutoConfig.from_pretrained(recipe.pretrained, **settings)
         model = AutoModelForReferringVideoSegmentation.from_pretrained(
             recipe.pretrained, config=config, dtype=torch.float32
         )
@@ -336,6 +385,11 @@ def main() -> None:
 def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
     """Train, evaluate and save what a task describes."""
     accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
+    if recipe.num_processes not in (None, accelerator.num_processes):
+        raise ValueError(
+            f"the recipe is meant for {recipe.num_processes} processes, this run has {accelerator.num_processes}; "
+            "start it with that number, or set num_processes to null"
+        )
     output_dir = Path(recipe.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     set_seed(recipe.seed)
@@ -344,6 +398,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     model = task.model
     optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
 
     def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
@@ -470,6 +525,8 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
             "steps": clock.step,
             "minutes": clock.elapsed / 60,
             "num_parameters": num_parameters,
+            "num_trained_parameters": num_trained,
+            "machine": machine(accelerator.device),
             "val": summary,
         }
         with replace_when_done(output_dir / "all_results.json") as path:

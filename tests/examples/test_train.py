@@ -19,15 +19,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from examples import train
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+RECIPES = ROOT / "examples" / "recipes"
 
 
 @pytest.fixture
@@ -132,7 +133,15 @@ def test_loss_that_is_not_a_number_names_the_clips(run, tmp_path):
         (["--override", "learning_rate"], "expected KEY=VALUE"),
         (["--override", "max_train_steps=null"], "set max_train_steps or max_train_minutes"),
         (["--override", "model=null"], "names no model"),
-        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--override", "model={}"], "names no model"),
+        (["--override", "model.model_type=referformr"], "model_type 'referformr' is not known"),
+        (
+            ["--override", "model.hiden_size=32"],
+            "'hiden_size' is not known to referformer; did you mean 'hidden_size'?",
+        ),
+        (["--override", "model.num_queries=0"], "num_queries is 0, expected at least 1"),
+        (["--config", "missing.yaml"], "cannot read the recipe missing.yaml"),
+        (["--config", __file__], "cannot read the recipe"),
     ],
 )
 def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, message):
@@ -142,20 +151,52 @@ def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, mes
     assert message in capsys.readouterr().err
 
 
-def test_recipes_of_the_repository_follow_each_other_to_a_model_of_less_than_4_mb(monkeypatch):
-    stages = {}
-    for path in RECIPES:
-        monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(path)])
-        stages[path.stem] = train.parse_arguments()[0]
-    backbones = [stage for name, stage in stages.items() if name.startswith("video_swin_tiny")]
-    models = [stage for name, stage in stages.items() if name.startswith("referformer_tiny")]
-    for chain in (backbones, models):
-        assert [stage.pretrained for stage in chain] == [None] + [f"{stage.output_dir}/final" for stage in chain[:-1]]
-    assert models[0].pretrained_backbone == f"{backbones[-1].output_dir}/final"
-    models[0].pretrained_backbone, models[0].model["backbone_config"] = None, backbones[0].model
-    model, _ = train.build_model_and_processor(models[0])
-    bytes_each = getattr(torch, models[-1].save_dtype).itemsize
-    assert sum(parameter.numel() for parameter in model.parameters()) * bytes_each < 3.9e6
+def test_later_recipe_files_have_the_say_and_add_to_the_model(tmp_path, monkeypatch):
+    first = {"model": {"num_queries": 1, "hidden_size": 64}, "seed": 1, "max_train_steps": 5}
+    second = {"model": {"model_type": "referformer", "hidden_size": 96}, "seed": 2}
+    for name, recipe in (("a.yaml", first), ("b.yaml", second)):
+        (tmp_path / name).write_text(yaml.safe_dump(recipe))
+    options = ["--config", *(str(tmp_path / name) for name in ("a.yaml", "b.yaml")), "--override", "seed=3"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *options, "model.hidden_size=32"])
+    recipe, _ = train.parse_arguments()
+    assert recipe.model == {"num_queries": 1, "hidden_size": 32, "model_type": "referformer"}
+    assert (recipe.seed, recipe.max_train_steps) == (3, 5)
+
+
+def test_saved_model_is_not_taken_for_another(finished):
+    with pytest.raises(ValueError, match="is a referformer, not a soc"):
+        train.build_model_and_processor(train.Recipe(pretrained=str(finished / "final"), model={"model_type": "soc"}))
+
+
+def test_saved_model_gets_no_setting_that_its_configuration_does_not_know(finished):
+    with pytest.raises(ValueError, match="did you mean 'num_queries'?"):
+        train.build_model_and_processor(train.Recipe(pretrained=str(finished / "final"), model={"num_querys": 1}))
+
+
+def test_recipe_for_two_processes_is_not_trained_with_one(run, tmp_path):
+    with pytest.raises(ValueError, match="meant for 2 processes, this run has 1"):
+        run(tmp_path / "out", "--num_processes", 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipes_of_the_backbone_follow_each_other():
+    stages = [train.read_recipe([path]) for path in sorted(RECIPES.glob("video_swin_tiny_*.yaml"))]
+    assert [stage.pretrained for stage in stages] == [None] + [f"{stage.output_dir}/final" for stage in stages[:-1]]
+    first = train.read_recipe([RECIPES / "tiny_1_appearance.yaml", RECIPES / "referformer_tiny.yaml"])
+    assert first.pretrained_backbone == f"{stages[-1].output_dir}/final"
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*_tiny.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_a_model_lead_to_one_of_less_than_4_mb(path):
+    if yaml.safe_load(path.read_text())["model"]["model_type"] not in CONFIG_MAPPING:
+        pytest.skip("the library does not have this model")
+    first = train.read_recipe([RECIPES / "tiny_1_appearance.yaml", path])
+    last = train.read_recipe([RECIPES / "tiny_3_whole_videos.yaml", path], [("pretrained", "the second stage")])
+    backbone = train.read_recipe([RECIPES / "video_swin_tiny_1_pictures.yaml"]).model
+    first.pretrained_backbone, first.model["backbone_config"] = None, backbone
+    model, _ = train.build_model_and_processor(first)
+    bytes_each = getattr(torch, last.save_dtype).itemsize
+    assert sum(parameter.numel() for parameter in model.parameters()) * bytes_each < 4e6
 
 
 def test_rates_warm_up_and_fall():
