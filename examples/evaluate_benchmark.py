@@ -39,9 +39,10 @@ from rich.markdown import Markdown
 from rich.progress import Progress
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
-from hf_rvos.checkpoints import embedded_checkpoint, list_embedded_checkpoints
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint, list_embedded_checkpoints
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, MovingShapesConfig, generate_video
 from hf_rvos.evaluation import (
+    GROUPINGS,
     moving_shapes_table,
     score_moving_shapes,
     segment_moving_shapes,
@@ -61,11 +62,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
-        default=["referformer-tiny"],
+        default=[DEFAULT_CHECKPOINT],
         help=f"folders of saved models, or embedded checkpoints: {', '.join(list_embedded_checkpoints())}",
     )
     parser.add_argument("--limit", type=int, help="number of videos, from the first")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is the object's")
+    parser.add_argument(
+        "--grouping",
+        choices=GROUPINGS,
+        default="video",
+        help="which sentences are asked together; matters for Fast SgMg alone",
+    )
     parser.add_argument("--output", type=Path, help="folder for tables and pictures")
     parser.add_argument("--worst", type=int, default=8, help="how many of the worst rows are drawn")
     arguments = parser.parse_args()
@@ -126,7 +133,9 @@ def draw_worst_rows(
     for rank, row in enumerate(worst, start=1):
         video = generate_video(arguments.split, row["video_index"], config)
         number = [other["expression_id"] for other in video.rows].index(row["expression_id"])
-        predicted = segment_moving_shapes(model, processor, video, arguments.threshold)[number]["masks"]
+        predicted = segment_moving_shapes(model, processor, video, arguments.threshold, arguments.grouping)[number][
+            "masks"
+        ]
         j_mean, f_mean = 100 * row["j_mean"], 100 * row["f_mean"]
         lines = [
             row["expression"],
@@ -153,8 +162,8 @@ def main() -> None:
     names = short_names(arguments.model)
     summaries = {}
     for name, checkpoint in zip(names, arguments.model):
-        is_embedded = checkpoint in list_embedded_checkpoints()
-        folder = embedded_checkpoint(checkpoint) if is_embedded else checkpoint
+        folder = find_checkpoint(checkpoint)
+        is_embedded = folder != checkpoint
         model = AutoModelForReferringVideoSegmentation.from_pretrained(folder).to(state.device)
         processor = RvosProcessor.from_pretrained(folder)
         with Progress(disable=not state.is_main_process) as progress:
@@ -167,6 +176,7 @@ def main() -> None:
                 arguments.threshold,
                 config,
                 on_video=lambda scored, progress=progress, bar=bar: progress.advance(bar),
+                grouping=arguments.grouping,
             )
         rows = sorted(gather_object(rows), key=lambda row: row["video_index"])
         if not state.is_main_process:
@@ -182,6 +192,7 @@ def main() -> None:
             "num_rows": summary["num_rows"],
             "checkpoint": f"{checkpoint} (embedded)" if is_embedded else Path(checkpoint).as_posix(),
             "threshold": arguments.threshold,
+            "grouping": arguments.grouping,
         }
         summaries[run["checkpoint"]] = summary
         caption = ", ".join(f"{key} {value}" for key, value in run.items())

@@ -82,6 +82,7 @@ class Recipe:
     clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
+    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
     frame_size: tuple = (128, 192)  # height, width
     inference_size: int | None = None  # shorter side of the frames in evaluation and in use; null is as in training
     flip_probability: float = 0.5
@@ -222,6 +223,8 @@ def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProc
     settings = dict(recipe.model)
     if recipe.pretrained_backbone:
         settings["backbone_config"] = AutoConfig.from_pretrained(recipe.pretrained_backbone)
+        # In the new model it is a part without a folder of its own.
+        settings["backbone_config"].architectures, settings["backbone_config"].name_or_path = None, ""
     settings["text_config"] = {
         **settings["text_config"],
         "vocab_size": len(tokenizer),
@@ -255,6 +258,7 @@ class ReferringTask:
             seed=recipe.seed,
             skills=recipe.skills,
             num_annotated=recipe.num_annotated,
+            max_group_size=recipe.max_group_size,
         )
 
     def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], Any]:

@@ -21,13 +21,25 @@ import torch
 import torch.nn.functional as F
 
 from hf_rvos import benchmark
-from hf_rvos.benchmark import STAGES, Clip, measure, naive_forward, naive_parts, run_pass, shared_forward
+from hf_rvos.benchmark import (
+    STAGES,
+    Clip,
+    Contestant,
+    compare,
+    measure,
+    naive_forward,
+    naive_parts,
+    run_pass,
+    shared_forward,
+)
 from hf_rvos.layers import deformable_transformer
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
-from hf_rvos.models.referformer.modeling_referformer import best_query
+from hf_rvos.models.sgmg import FastSgMgForReferringVideoSegmentation
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation, half_spectrum_filters
+from hf_rvos.ops.queries import best_query
 from hf_rvos.utils.video_io import VideoWriter, open_video
+from tests.models.sgmg import tiny as sgmg
 from tests.models.soc import tiny as soc
 from tests.tiny_segmenter import moving_square, tiny_model, tiny_processor
 
@@ -77,6 +89,17 @@ def test_both_paths_give_the_same_logits_of_the_best_query(clip, model, multiple
 
 
 @torch.no_grad()
+def test_stages_of_fast_sgmg_are_known_and_both_paths_give_the_same_tracks(clip):
+    fast = FastSgMgForReferringVideoSegmentation.from_sgmg(sgmg.tiny_model(text_config=sgmg.TEXT_CONFIG))
+    fast = fast.float().eval()
+    shared, naive = (run_pass(path, fast, tiny_processor(), clip) for path in ("shared", "naive"))
+    assert len(shared.tracks) == len(naive.tracks) == len(TEXTS)
+    for track, other in zip(shared.tracks, naive.tracks):
+        assert track["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert (track["masks"] != other["masks"]).float().mean() < 1e-3
+    assert shared.stages["encoder"] > 0 and shared.stages["decoder"] > 0
+
+
 def test_stages_of_soc_are_known_and_both_paths_give_the_same_track(clip):
     model = soc.tiny_model().float()
     shared, naive = (run_pass(path, model, tiny_processor(), clip) for path in ("shared", "naive"))
@@ -211,6 +234,29 @@ def test_measure_tells_the_median_pass_of_each_format_and_path(clip, model):
         assert each.peak_memory is None or each.peak_memory >= 0
 
 
+def test_comparison_takes_turns_and_tells_every_model_and_clip(clip, model, monkeypatch):
+    one = Clip(clip.video, TEXTS[:1], clip.num_frames)
+    calls = []
+    monkeypatch.setattr(benchmark, "run_pass", lambda *args: calls.append(args) or run_pass(*args))
+    contestants = [
+        Contestant("first", model, tiny_processor()),
+        Contestant("second", soc.tiny_model().float(), tiny_processor()),
+    ]
+    results = compare(contestants, [one, clip], repeats=2, dtypes=["float32"])
+    assert [(result.name, result.num_sentences) for result in results] == [
+        *(("first", 1), ("first", 3), ("second", 1), ("second", 3)),
+    ]
+    assert results[0].num_parameters == model.num_parameters()
+    for result in results:
+        assert len(result.measurement.totals) == 2
+        assert result.measurement.total == min(result.measurement.totals)
+        assert result.measurement.sentence_frames_per_second == pytest.approx(
+            result.num_sentences * result.measurement.frames_per_second
+        )
+    turn = [(args[1].config.model_type, len(args[3].texts)) for args in calls[-4:]]
+    assert turn == [("referformer", 1), ("referformer", 3), ("soc", 1), ("soc", 3)]
+
+
 def test_measuring_does_not_change_the_model(clip, model):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     measure(model, tiny_processor(), clip, repeats=1, dtypes=["bfloat16"], naive=False)
@@ -250,6 +296,18 @@ def test_example_video_has_the_wanted_frames_and_size(tmp_path):
 def test_example_sentences_never_run_out():
     sentences = benchmark.example_sentences(40)
     assert len(sentences) == 40 and all(sentences) and len(set(sentences)) > 1
+
+
+@pytest.mark.parametrize(("name", "num_queries"), [("soc", 20), ("sgmg", 5), ("fast_sgmg", 5)])
+def test_random_segmenter_can_be_any_model(name, num_queries):
+    with torch.device("meta"):
+        model, _ = benchmark.random_segmenter(f"{name}:video-swin-t")
+    assert (model.config.model_type, model.config.num_queries) == (name, num_queries)
+
+
+def test_random_segmenter_of_an_unknown_model_is_refused():
+    with pytest.raises(ValueError, match="model 'vita' is unknown, expected one of referformer, "):
+        benchmark.random_segmenter("vita:video-swin-t")
 
 
 def test_random_segmenter_has_the_published_sizes():

@@ -22,6 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import hf_rvos
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
 from hf_rvos.cli import app
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import VideoWriter, open_video
@@ -254,6 +255,23 @@ def test_benchmark_prints_and_writes_all_stages(here, model, video):
     assert not list(here.glob("*.json")) and len(list((here / "out").iterdir())) == 1
 
 
+def test_benchmark_compares_models_and_numbers_of_sentences(here, model, video):
+    options = ("--model", model, "--model", "referformer-tiny", "--num-sentences", 1, "--num-sentences", 2)
+    options += ("--num-frames", 2, "--size", 32, "--repeats", 1, "--dtype", "float32")
+    result = run("benchmark", video, *options, "--json", "speed.json")
+    assert result.exit_code == 0, result.output
+    entries = json.loads((here / "speed.json").read_text())["comparison"]
+    assert [(each["name"], each["num_sentences"]) for each in entries] == [
+        *((str(model), 1), (str(model), 2), ("referformer-tiny", 1), ("referformer-tiny", 2)),
+    ]
+    lines = [line.split("|") for line in result.stdout.splitlines() if line.startswith("|")]
+    lines = lines[2:]  # of the head
+    assert [line[1].strip() for line in lines] == [each["name"] for each in entries]
+    totals = [each["measurement"]["total"] for each in entries]
+    for number, line in enumerate(lines):
+        assert float(line[8]) == pytest.approx(totals[number] / max(totals[number % 2 :: 2]), abs=0.006)
+
+
 def test_benchmark_draws_a_video_for_the_embedded_model(here):
     options = (
         "--height",
@@ -269,7 +287,7 @@ def test_benchmark_draws_a_video_for_the_embedded_model(here):
     )
     result = run("benchmark", *options, "--repeats", 1, "--dtype", "float32", "--no-naive")
     assert result.exit_code == 0, result.output
-    assert "referformer-tiny; 2 frames of 64x96, resized to 128x192; sentences: 3" in result.stdout
+    assert f"{DEFAULT_CHECKPOINT}; 2 frames of 64x96, resized to 128x192; sentences: 3" in result.stdout
     assert "naive" not in result.stdout and "bfloat16" not in result.stdout
     assert not list(here.iterdir())
 
@@ -277,7 +295,7 @@ def test_benchmark_draws_a_video_for_the_embedded_model(here):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "folder", "--random", "video-swin-t"], "--random: has no meaning together with --model"),
+        (["--model", "referformer-tiny", "--model", "referformer-tiny"], "names a model twice"),
         (["--text", "the star", "--num-sentences", 2], "--num-sentences: has no meaning together with --text"),
         (["--random", "video-swin-x"], "--random: backbone 'video-swin-x' is unknown"),
         (["--text", " "], "text holds the blank expression"),

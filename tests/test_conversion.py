@@ -13,13 +13,25 @@
 # limitations under the License.
 import argparse
 import io
+import warnings
 from collections import OrderedDict
 from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
 
-from hf_rvos.conversion import load_official_checkpoint, rename_keys
+from hf_rvos import conversion
+from hf_rvos.conversion import (
+    check_options,
+    check_output,
+    load_official_checkpoint,
+    read_overrides,
+    rename_keys,
+    save_converted,
+    split_backbone,
+)
+from hf_rvos.processing import RvosVideoProcessor
+from tests.tiny_segmenter import tiny_model
 
 
 WEIGHT = torch.arange(6.0).view(2, 3)
@@ -169,3 +181,80 @@ def test_packed_attention_is_cut_into_query_key_and_value(kind, shape):
 def test_unknown_names_are_counted_and_named():
     with pytest.raises(ValueError, match="2 of 3 tensors do not belong to Toy, for example b, c"):
         rename_keys({"a": WEIGHT, "b": WEIGHT, "c": WEIGHT}, [("a", "x")], "Toy")
+
+
+def test_backbone_is_split_off_and_doubled_box_heads_are_dropped():
+    names = ("backbone.0.body.norm.weight", "transformer.decoder.bbox_embed.0.bias", "bbox_embed.0.bias")
+    backbone, others = split_backbone(dict.fromkeys(names, WEIGHT))
+    assert (list(backbone), list(others)) == (["norm.weight"], ["bbox_embed.0.bias"])
+
+
+def test_only_options_with_another_value_are_refused():
+    check_options({"two_stage": False, "lr": 0.1}, two_stage=False, with_box_refine=True)
+    with pytest.raises(ValueError, match="trained with two_stage=True; only False is supported"):
+        check_options({"two_stage": True}, two_stage=False)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+def test_config_file_that_is_no_json_object_is_refused(text, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^config '.*config\.json' (is not JSON|holds a list)"):
+        read_overrides(tmp_path / "config.json")
+
+
+def test_missing_config_file_names_the_argument(tmp_path):
+    with pytest.raises(FileNotFoundError, match="^config is "):
+        read_overrides(tmp_path / "nowhere.json")
+
+
+def test_output_must_be_new_or_empty(tmp_path):
+    assert check_output(tmp_path) == tmp_path
+    assert check_output(tmp_path / "new") == tmp_path / "new"
+    (tmp_path / "notes.txt").write_text("mine")
+    for taken in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(FileExistsError, match="^output .* exists already"):
+            check_output(taken)
+
+
+def convert(output: Path):
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="tokenizer"):
+        save_converted(
+            type(model), model.config, model.state_dict(), output, RvosVideoProcessor(), str(output / "nowhere")
+        )
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["new", "empty"])
+def test_only_the_wanted_folder_is_made(exists, tmp_path):
+    if exists:
+        (tmp_path / "converted").mkdir()
+    convert(tmp_path / "converted")
+    assert [path.name for path in tmp_path.iterdir()] == ["converted"]
+    names = {path.name for path in (tmp_path / "converted").iterdir()}
+    assert names == {"config.json", "model.safetensors", "video_preprocessor_config.json"}
+
+
+def test_failure_while_saving_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(*args):
+        warnings.warn("no tokenizer", stacklevel=1)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(conversion, "_save_processor", fail)
+    with pytest.raises(OSError, match="No space left"):
+        convert(tmp_path / "converted")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_changed_on_the_way_are_noticed(tmp_path, monkeypatch):
+    model_class = type(tiny_model())
+    plain = model_class.from_pretrained
+
+    def with_an_error(folder):
+        model = plain(folder)
+        model.mask_projection.bias.data[0] += 1
+        return model
+
+    monkeypatch.setattr(model_class, "from_pretrained", with_an_error)
+    with pytest.raises(RuntimeError, match=r"\['mask_projection.bias'\]"):
+        convert(tmp_path / "converted")
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,12 @@ import torch
 from transformers import BatchFeature
 
 from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
-from hf_rvos.evaluation import moving_shapes_table, score_moving_shapes, summarize_moving_shapes
+from hf_rvos.evaluation import (
+    group_expressions,
+    moving_shapes_table,
+    score_moving_shapes,
+    summarize_moving_shapes,
+)
 
 
 class Answers:
@@ -38,6 +43,7 @@ class Answers:
 
     def __call__(self, videos=None, text=None, return_tensors=None, queries=None, **inputs):
         if videos is None:
+            self.inputs = inputs
             assert queries == "best" and not self.training
             self.calls += 1
             return SimpleNamespace()
@@ -168,3 +174,24 @@ def test_table_has_a_line_for_each_group():
 def test_no_results_are_refused():
     with pytest.raises(ValueError, match="no results"):
         summarize_moving_shapes([])
+
+
+@pytest.mark.parametrize(
+    ("grouping", "groups"),
+    [("video", [0, 0, 0, 0, 0]), ("one-per-object", [0, 1, 0, 2, 1]), ("single", [0, 1, 2, 3, 4])],
+)
+def test_expressions_are_grouped_as_the_protocol_says(grouping, groups):
+    assert group_expressions(["dog", "dog", "cat", "dog", "cat"], grouping) == groups
+
+
+def test_unknown_grouping_is_refused():
+    with pytest.raises(ValueError, match="grouping is 'all', expected one of video, one-per-object, single"):
+        group_expressions([1], "all")
+
+
+def test_models_are_told_the_groups():
+    model = Answers(lambda row: NOTHING)
+    score_moving_shapes(model, model, "val", [3], grouping="single")
+    assert model.inputs["group_index"].tolist() == list(range(model.num_texts))
+    score_moving_shapes(model, model, "val", [3])
+    assert "group_index" not in model.inputs

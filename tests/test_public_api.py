@@ -68,7 +68,12 @@ def test_import_prints_nothing(fresh_import):
 def test_embedded_checkpoint_is_complete_and_small(name):
     files = {file.name: file.stat().st_size for file in hf_rvos.embedded_checkpoint(name).iterdir()}
     assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} <= files.keys()
-    assert sum(files.values()) < 4_000_000
+    assert sum(files.values()) < 4_200_000
+
+
+def test_embedded_checkpoints_are_small_together():
+    folder = hf_rvos.embedded_checkpoint("referformer-tiny").parent
+    assert sum(file.stat().st_size for file in folder.rglob("*")) < 16_000_000
 
 
 def test_unknown_embedded_checkpoint_lists_the_known_ones():

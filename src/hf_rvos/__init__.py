@@ -51,6 +51,10 @@ _MODULES = {
         "ReferFormerPreTrainedModel",
     ],
     "hf_rvos.models.sgmg": [
+        "FastSgMgConfig",
+        "FastSgMgForReferringVideoSegmentation",
+        "FastSgMgModel",
+        "FastSgMgPreTrainedModel",
         "SgMgConfig",
         "SgMgForReferringVideoSegmentation",
         "SgMgModel",

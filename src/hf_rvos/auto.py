@@ -20,7 +20,14 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAuto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from hf_rvos.models.referformer import ReferFormerConfig, ReferFormerForReferringVideoSegmentation, ReferFormerModel
-from hf_rvos.models.sgmg import SgMgConfig, SgMgForReferringVideoSegmentation, SgMgModel
+from hf_rvos.models.sgmg import (
+    FastSgMgConfig,
+    FastSgMgForReferringVideoSegmentation,
+    FastSgMgModel,
+    SgMgConfig,
+    SgMgForReferringVideoSegmentation,
+    SgMgModel,
+)
 from hf_rvos.models.soc import SocConfig, SocForReferringVideoSegmentation, SocModel
 from hf_rvos.models.video_swin import VideoSwinBackbone, VideoSwinConfig
 from hf_rvos.pipelines.referring_video_segmentation import register_pipeline
@@ -44,6 +51,7 @@ class AutoModelForReferringVideoSegmentation(_BaseAutoModelClass):
 # (configuration, model without heads, model with heads)
 _MODELS = (
     (ReferFormerConfig, ReferFormerModel, ReferFormerForReferringVideoSegmentation),
+    (FastSgMgConfig, FastSgMgModel, FastSgMgForReferringVideoSegmentation),
     (SgMgConfig, SgMgModel, SgMgForReferringVideoSegmentation),
     (SocConfig, SocModel, SocForReferringVideoSegmentation),
 )

@@ -47,7 +47,6 @@ from hf_rvos.layers import deformable_attention, deformable_transformer, frame_g
 from hf_rvos.layers.deformable_transformer import FeedForward
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
-from hf_rvos.models.referformer import modeling_referformer
 from hf_rvos.models.sgmg import modeling_sgmg
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation
 from hf_rvos.models.video_swin import modeling_video_swin
@@ -105,6 +104,11 @@ STAGE_MODULES = {
         "mask_head": ("mask_controller", "mask_head"),
     },
 }
+STAGE_MODULES["fast_sgmg"] = STAGE_MODULES["sgmg"] | {
+    "encoder": (*STAGE_MODULES["sgmg"]["encoder"], "model.decoupling.attention.q_proj", "model.decoupling"),
+}
+# What these say of a sentence depends on the others, so there is no path that asks one after the other.
+ASKED_TOGETHER = ("fast_sgmg",)
 STAGES = (
     *("decoding", "processor", "backbone", "text_encoder", "encoder", "decoder", "pixel_decoder", "mask_head"),
     *("post_processing", "other"),
@@ -113,8 +117,6 @@ STAGES = (
 # Constants that are kept for the next clip, by the module that calls for them.
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
-    (modeling_referformer, "unpadded_pixel_position_embedding"),
-    (modeling_sgmg, "unpadded_pixel_position_embedding"),
     (modeling_sgmg, "half_spectrum_filters"),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
@@ -233,13 +235,15 @@ def shared_forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Iterator[R
 
 def naive_forward(model: PreTrainedModel, inputs: dict[str, Any]) -> Iterator[ReferringVideoSegmentationOutput]:
     """Sentence after sentence: each sees the video anew, and all queries are drawn after every decoder layer."""
-    for input_ids, attention_mask in zip(inputs["input_ids"], inputs["attention_mask"]):
+    size = len(inputs["input_ids"]) if model.config.model_type in ASKED_TOGETHER else 1
+    for input_ids, attention_mask in zip(inputs["input_ids"].split(size), inputs["attention_mask"].split(size)):
         with naive_parts():
             output = model(
                 pixel_values_videos=inputs["pixel_values_videos"],
                 pixel_mask=inputs["pixel_mask"],
-                input_ids=input_ids[None],
-                attention_mask=attention_mask[None],
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                video_index=torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device),
                 queries="all",
                 output_auxiliary=True,
             )
@@ -316,7 +320,8 @@ def whole_spectrum(
     others = mirrored[:, 1 : pixels.shape[2] - bump.shape[1] + 1].flip(0, 1).roll(1, 0)
     bump = torch.cat((bump, others), dim=1)
     maps = pixels.permute(0, 3, 1, 2)
-    pooled = augmentation.scale_conv(maps).mean((-2, -1))
+    smallest = F.pad(maps, (0, max(0, 3 - maps.shape[-1]), 0, max(0, 3 - maps.shape[-2])))
+    pooled = augmentation.scale_conv(smallest).mean((-2, -1))
     scale = augmentation.scale_output(augmentation.scale_hidden(pooled).relu()).sigmoid()
     dtype = torch.promote_types(pixels.dtype, torch.float32)
     spectrum = torch.fft.fft2(maps.to(dtype)) * (1 - scale.to(dtype)[:, :, None, None] * bump)
@@ -375,6 +380,38 @@ def _post_process(
     return [{**track, "masks": track["masks"].cpu()} for track in tracks]
 
 
+@dataclass
+class Contestant:
+    """A model in a comparison.
+
+    Args:
+        name: What it is called in the result.
+        model: A model for referring video segmentation on the device to measure; it is not changed.
+        processor: Its processor.
+    """
+
+    name: str
+    model: PreTrainedModel
+    processor: RvosProcessor
+
+
+@dataclass
+class Comparison:
+    """What one model took for one clip, in turn with the others.
+
+    Args:
+        name: That of the contestant.
+        num_parameters: Of the model.
+        num_sentences: Asked in one pass.
+        measurement: Of the shared path.
+    """
+
+    name: str
+    num_parameters: int
+    num_sentences: int
+    measurement: Measurement
+
+
 def measure(
     model: PreTrainedModel,
     processor: RvosProcessor,
@@ -399,23 +436,82 @@ def measure(
     Raises:
         ValueError: if nobody has said what the stages of this model are, or the clip cannot be read.
     """
+    _check_stages(model)
+    paths = ["shared", "naive"] if naive else ["shared"]
+    measurements = []
+    for dtype in dtypes:
+        converted = _converted(model, dtype)
+        runs = {path: partial(run_pass, path, converted, processor, clip) for path in paths}
+        timed = _take_turns(runs, repeats, converted.device)
+        measurements += [_summary(dtype, path, *timed[path], clip) for path in paths]
+    return measurements
+
+
+def compare(
+    contestants: Sequence[Contestant],
+    clips: Sequence[Clip],
+    repeats: int = 5,
+    dtypes: Sequence[str] = ("float32", "bfloat16"),
+) -> list[Comparison]:
+    """Time several models, each with every clip; all take turns, so that what else the machine does slows all.
+
+    Args:
+        contestants: The models, on one device.
+        clips: What to segment, such as one video with different numbers of sentences.
+        repeats: Timed passes for each, after others for warming up and for the peak memory.
+        dtypes: Names of number formats.
+
+    Returns:
+        One entry for each number format, model and clip.
+
+    Raises:
+        ValueError: if nobody has said what the stages of a model are, or a clip cannot be read.
+    """
+    for contestant in contestants:
+        _check_stages(contestant.model)
+    results = []
+    for dtype in dtypes:
+        runs = {}
+        for name, contestant in enumerate(contestants):
+            converted = _converted(contestant.model, dtype)
+            for number, clip in enumerate(clips):
+                runs[name, number] = partial(run_pass, "shared", converted, contestant.processor, clip)
+        timed = _take_turns(runs, repeats, contestants[0].model.device)
+        results += [
+            Comparison(
+                contestant.name,
+                contestant.model.num_parameters(),
+                len(clip.texts),
+                _summary(dtype, "shared", *timed[name, number], clip),
+            )
+            for name, contestant in enumerate(contestants)
+            for number, clip in enumerate(clips)
+        ]
+    return results
+
+
+def _check_stages(model: PreTrainedModel):
     if model.config.model_type not in STAGE_MODULES:
         raise ValueError(
             f"model is a {model.config.model_type!r}, expected one whose stages are known: {', '.join(STAGE_MODULES)}"
         )
-    paths = ["shared", "naive"] if naive else ["shared"]
-    measurements = []
-    for dtype in dtypes:
-        converted = copy.deepcopy(model).to(getattr(torch, dtype)).eval()
-        runs = {path: partial(run_pass, path, converted, processor, clip) for path in paths}
-        runs["shared"]()
-        peaks = {path: peak_memory(run, converted.device) for path, run in runs.items()}
-        passes = {path: [] for path in paths}
-        for _ in range(repeats):
-            for path, run in runs.items():
-                passes[path].append(run())
-        measurements += [_summary(dtype, path, passes[path], peaks[path], clip) for path in paths]
-    return measurements
+
+
+def _converted(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
+    return copy.deepcopy(model).to(getattr(torch, dtype)).eval()
+
+
+def _take_turns(
+    runs: dict[Any, Callable[[], Pass]], repeats: int, device: torch.device
+) -> dict[Any, tuple[list[Pass], int | None]]:
+    """Passes and peak memory of each run."""
+    next(iter(runs.values()))()  # warms up what all share
+    peaks = {key: peak_memory(run, device) for key, run in runs.items()}
+    passes = {key: [] for key in runs}
+    for _ in range(repeats):
+        for key, run in runs.items():
+            passes[key].append(run())
+    return {key: (passes[key], peaks[key]) for key in runs}
 
 
 def _summary(dtype: str, path: str, passes: list[Pass], peak: int | None, clip: Clip) -> Measurement:
@@ -458,17 +554,24 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
 
 
-def random_segmenter(backbone: str) -> tuple[PreTrainedModel, RvosProcessor]:
-    """A ReferFormer of published size with new weights, and a processor with the words of Moving Shapes.
+def random_segmenter(name: str) -> tuple[PreTrainedModel, RvosProcessor]:
+    """A model of published size with new weights, and a processor with the words of Moving Shapes.
 
     Args:
-        backbone: A name that [`backbone_config`] knows.
+        name: A backbone that [`backbone_config`] knows, with the model before it: `"soc:video-swin-t"`. A backbone
+            alone means ReferFormer.
     """
+    from transformers import AutoConfig
+
     from hf_rvos.data.moving_shapes import vocabulary
     from hf_rvos.processing import RvosVideoProcessor, build_word_tokenizer
 
-    config = modeling_referformer.ReferFormerConfig(backbone_config=hf_rvos.backbone_config(backbone))
-    model = modeling_referformer.ReferFormerForReferringVideoSegmentation(config)
+    model_type, _, backbone = name.rpartition(":")
+    model_type = model_type or "referformer"
+    if model_type not in STAGE_MODULES:
+        raise ValueError(f"model {model_type!r} is unknown, expected one of {', '.join(STAGE_MODULES)}")
+    config = AutoConfig.for_model(model_type, backbone_config=hf_rvos.backbone_config(backbone))
+    model = hf_rvos.AutoModelForReferringVideoSegmentation.from_config(config)
     return model, RvosProcessor(RvosVideoProcessor(), build_word_tokenizer(vocabulary()))
 
 

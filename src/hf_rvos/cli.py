@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from hf_rvos.processing import RvosProcessor
     from hf_rvos.utils.video_io import VideoReader
 
-DEFAULT_MODEL = "referformer-tiny"
+MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
 
 app = typer.Typer(
     help="Segment what sentences describe in videos.",
@@ -70,7 +72,7 @@ def _commands() -> None:
 def segment(
     video: Annotated[str, typer.Argument(help="Path or URL of a video, or a folder of .jpg or .png frames.")],
     text: Annotated[list[str], typer.Argument(help="One sentence or several, each in quotes.")],
-    model: Annotated[str | None, typer.Option(help="Folder or hub id; the embedded tiny model if not given.")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
     output: Annotated[Path, typer.Option(help="Video with the masks drawn over it.")] = Path("overlay.mp4"),
     masks: Annotated[
         Path | None, typer.Option(help="New folder for black and white PNGs, one subfolder for each sentence.")
@@ -96,7 +98,7 @@ def segment(
             check_output_file(json_file, "--json")
         reader = open_video(video)
         segmenter = _load_segmenter(model, device, dtype)
-        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_MODEL)
+        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_CHECKPOINT)
     _print_tracks(tracks)
 
 
@@ -123,13 +125,21 @@ def benchmark(
         str | None,
         typer.Argument(help="Path of a video, or a folder of .jpg or .png frames; a drawn one if not given."),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Folder or hub id; the embedded tiny model if not given.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{MODEL_HELP} Repeat the option to compare models."),
+    ] = None,
     random: Annotated[
-        str | None, typer.Option(help="In place of --model: a backbone, such as video-swin-t, with random weights.")
+        list[str] | None,
+        typer.Option(help="A model of published size with random weights, such as soc:video-swin-t; can be repeated."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A sentence; repeat the option for more.")] = None,
     num_sentences: Annotated[
-        int | None, typer.Option(min=1, help="In place of --text: number of example sentences; 4 if not given.")
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="In place of --text: number of example sentences; 4 if not given. Repeat it to compare numbers.",
+        ),
     ] = None,
     num_frames: Annotated[int, typer.Option(min=1, help="Frames of the clip.")] = 16,
     height: Annotated[int | None, typer.Option(help="Of the drawn video, in pixels; 360 if not given.")] = None,
@@ -145,18 +155,17 @@ def benchmark(
         list[Precision] | None,
         typer.Option(help="Number format; repeat the option for more; float32 and bfloat16 if not given."),
     ] = None,
-    naive: Annotated[bool, typer.Option(help="Time a straightforward port of the model as well.")] = True,
+    naive: Annotated[bool, typer.Option(help="Time a straightforward port as well, of a single model.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="File for all numbers.")] = None,
 ) -> None:
-    """Time the stages of segmenting one clip."""
+    """Time the stages of segmenting one clip, or compare models and numbers of sentences."""
     with _bad_input_as_one_line(), ExitStack() as stack:
         import torch
 
-        from hf_rvos.benchmark import Clip, example_sentences, machine, measure
+        from hf_rvos.benchmark import Clip, Contestant, compare, example_sentences, machine, measure
         from hf_rvos.utils.files import check_output_file, replace_when_done
         from hf_rvos.utils.video_io import open_video
 
-        _refuse_both("--model", model, "--random", random)
         _refuse_both("--text", text, "--num-sentences", num_sentences)
         _refuse_both("VIDEO", video, "--height", height)
         _refuse_both("VIDEO", video, "--width", width)
@@ -167,28 +176,34 @@ def benchmark(
         if video is None:
             video = _draw_video(stack, num_frames, height or 360, width or 640)
         reader = open_video(video)
-        segmenter, processor = _load_for_benchmark(model, random, device)
-        clip = Clip(
-            video=video,
-            texts=text or example_sentences(num_sentences or 4),
-            num_frames=num_frames,
-            size=None if size is None else {"shortest_edge": size},
-        )
+        names = [*(model or ()), *(f"random {name}" for name in random or ())] or [DEFAULT_CHECKPOINT]
+        if len(set(names)) < len(names):
+            raise ValueError(f"--model: {', '.join(names)} names a model twice")
+        loaded = [_load_segmenter(name, device, Dtype.float32) for name in model or ([] if random else [None])]
+        contestants = [(segmenter.model, segmenter.processor) for segmenter in loaded]
+        contestants += [_random_segmenter(name, device) for name in random or ()]
+        contestants = [Contestant(name, *parts) for name, parts in zip(names, contestants, strict=True)]
+        clips = [
+            Clip(video, texts, num_frames, None if size is None else {"shortest_edge": size})
+            for texts in ([text] if text else map(example_sentences, num_sentences or [4]))
+        ]
         dtypes = [item.value for item in dtype or (Precision.float32, Precision.bfloat16)]
-        measurements = measure(segmenter, processor, clip, repeats, dtypes, naive)
         report = {
-            "machine": machine(segmenter.device),
-            "model": model or (f"random {random}" if random else DEFAULT_MODEL),
+            "machine": machine(contestants[0].model.device),
             "video_size": [reader.height, reader.width],
             "num_frames": num_frames,
-            "texts": clip.texts,
             "repeats": repeats,
-            "measurements": [asdict(measurement) for measurement in measurements],
         }
+        if len(contestants) == len(clips) == 1:
+            measurements = measure(contestants[0].model, contestants[0].processor, clips[0], repeats, dtypes, naive)
+            report |= {"model": names[0], "texts": clips[0].texts, "measurements": list(map(asdict, measurements))}
+        else:
+            report |= {"comparison": list(map(asdict, compare(contestants, clips, repeats, dtypes)))}
         if json_file is not None:
             with replace_when_done(json_file) as part:
                 part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _print_benchmark(report)
+    _print_machine(report)
+    (_print_comparison if "comparison" in report else _print_benchmark)(report)
 
 
 def main() -> None:
@@ -223,11 +238,10 @@ def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Ref
     from transformers import pipeline
 
     from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
-    from hf_rvos.checkpoints import embedded_checkpoint
 
     if device is not None:
         _check_device(device)
-    location = model if model is not None else str(embedded_checkpoint(DEFAULT_MODEL))
+    location = find_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
         # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
         loaded = AutoModelForReferringVideoSegmentation.from_pretrained(location, dtype=dtype.value)
@@ -251,20 +265,15 @@ def _draw_video(stack: ExitStack, num_frames: int, height: int, width: int) -> s
     return str(path)
 
 
-def _load_for_benchmark(
-    model: str | None, random: str | None, device: str
-) -> tuple["PreTrainedModel", "RvosProcessor"]:
+def _random_segmenter(name: str, device: str) -> tuple["PreTrainedModel", "RvosProcessor"]:
     from hf_rvos.benchmark import random_segmenter
 
-    if random is None:
-        segmenter = _load_segmenter(model, device, Dtype.float32)
-        return segmenter.model, segmenter.processor
     _check_device(device)
     try:
-        new_model, processor = random_segmenter(random)
+        model, processor = random_segmenter(name)
     except ValueError as error:
         raise ValueError(f"--random: {error}") from error
-    return new_model.to(device), processor
+    return model.to(device), processor
 
 
 def _segment(
@@ -367,7 +376,7 @@ def _print_benchmark(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    machine, measurements = report["machine"], report["measurements"]
+    measurements = report["measurements"]
     table = Table("milliseconds", box=MARKDOWN)
     for of_column in measurements:
         suffix = " naive" if of_column["path"] == "naive" else ""
@@ -388,11 +397,55 @@ def _print_benchmark(report: dict[str, Any]) -> None:
     sizes = [f"{height}x{width}" for height, width in (report["video_size"], measurements[0]["input_size"])]
     console = Console(soft_wrap=True)
     console.print(
+        f"{report['model']}; {report['num_frames']} frames of {sizes[0]}, resized to {sizes[1]}; "
+        f"sentences: {len(report['texts'])}; median of {report['repeats']}"
+    )
+    console.print(table)
+
+
+def _print_machine(report: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    machine = report["machine"]
+    Console(soft_wrap=True).print(
         f"{machine['cpu']}, {machine['cores']} cores, threads: {machine['threads']}; device: {machine['device']}; "
         f"torch {machine['torch']}; {machine['date']}"
     )
+
+
+def _print_comparison(report: dict[str, Any]) -> None:
+    """A Markdown table with one row for each model, number format and number of sentences."""
+    from rich.box import MARKDOWN
+    from rich.console import Console
+    from rich.table import Table
+
+    entries = report["comparison"]
+    table = Table("model", "parameters, M", "format", "sentences", box=MARKDOWN)
+    for name in ("pass, ms", "slowest, ms", "per sentence, ms", "of the slowest model", "peak memory, MiB"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        of_pass, peak = entry["measurement"], entry["measurement"]["peak_memory"]
+        rivals = [
+            other["measurement"]["total"]
+            for other in entries
+            if (other["measurement"]["dtype"], other["num_sentences"]) == (of_pass["dtype"], entry["num_sentences"])
+        ]
+        table.add_row(
+            entry["name"],
+            f"{entry['num_parameters'] / 1e6:.1f}",
+            of_pass["dtype"],
+            str(entry["num_sentences"]),
+            f"{1000 * of_pass['total']:.0f}",
+            f"{1000 * max(of_pass['totals']):.0f}",
+            f"{1000 * of_pass['total'] / entry['num_sentences']:.0f}",
+            f"{of_pass['total'] / max(rivals):.2f}",
+            "-" if peak is None else f"{peak / 2**20:.0f}",
+        )
+    height, width = report["video_size"]
+    seen = sorted({"x".join(map(str, entry["measurement"]["input_size"])) for entry in entries})
+    console = Console(soft_wrap=True, width=250)  # rows are never broken, whatever the names of the models
     console.print(
-        f"{report['model']}; {report['num_frames']} frames of {sizes[0]}, resized to {sizes[1]}; "
-        f"sentences: {len(report['texts'])}; median of {report['repeats']}"
+        f"{report['num_frames']} frames of {height}x{width}, resized to {' or '.join(seen)}; median of "
+        f"{report['repeats']}, all in turn"
     )
     console.print(table)

@@ -93,6 +93,18 @@ def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str
     return state_dict, arguments if isinstance(arguments, dict) else {}
 
 
+def split_backbone(
+    state_dict: dict[str, torch.Tensor],
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The tensors of the backbone, under the names that they have in it, and the others.
+
+    `transformer.decoder.bbox_embed` holds the box heads a second time and is dropped.
+    """
+    prefix, doubled = "backbone.0.body.", "transformer.decoder.bbox_embed."
+    backbone = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+    return backbone, {name: value for name, value in state_dict.items() if not name.startswith((prefix, doubled))}
+
+
 def rename_keys(
     state_dict: dict[str, torch.Tensor], rules: Iterable[tuple[str, str]], model_name: str
 ) -> dict[str, torch.Tensor]:
@@ -147,6 +159,16 @@ def read_overrides(config: str | Path | dict | None) -> dict:
     if not isinstance(overrides, dict):
         raise ValueError(f"config {str(config)!r} holds a {type(overrides).__name__}, expected an object of fields")
     return overrides
+
+
+def check_options(arguments: dict, **expected: bool | int):
+    """Raise `ValueError` if a training run used an option that no released model has."""
+    for option, value in expected.items():
+        if arguments.get(option, value) != value:
+            raise ValueError(
+                f"The checkpoint was trained with {option}={arguments[option]!r}; only {value!r} is supported, "
+                "which all released models have."
+            )
 
 
 def count_modules(state_dict: dict[str, torch.Tensor], pattern: str) -> int:

@@ -16,7 +16,8 @@
 What training looks at now and then and what the benchmark script reports are the same numbers from the same code.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -24,9 +25,38 @@ import torch
 from hf_rvos.data.moving_shapes import MovingShapesConfig, MovingShapesVideo, generate_video
 
 
+GROUPINGS = ("video", "one-per-object", "single")
+
+
+def group_expressions(object_ids: Sequence[Any], grouping: str) -> list[int]:
+    """Which expressions of a video a model is asked together; Fast SgMg lets the answers depend on it.
+
+    Args:
+        object_ids: What each expression refers to, in the order of the data set.
+        grouping: `"video"` for all together, as published for Ref-YouTube-VOS. `"one-per-object"` for the n-th
+            expression of every object together, as published for Ref-DAVIS17, where these are the expressions of
+            annotator n. `"single"` for each alone.
+
+    Returns:
+        Number of the group of each expression, from 0.
+    """
+    if grouping not in GROUPINGS:
+        raise ValueError(f"grouping is {grouping!r}, expected one of {', '.join(GROUPINGS)}")
+    if grouping == "video":
+        return [0] * len(object_ids)
+    if grouping == "single":
+        return list(range(len(object_ids)))
+    seen: Counter = Counter()
+    groups = []
+    for target in object_ids:
+        groups.append(seen[target])
+        seen[target] += 1
+    return groups
+
+
 @torch.inference_mode()
 def segment_moving_shapes(
-    model: Any, processor: Any, video: MovingShapesVideo, threshold: float = 0.5
+    model: Any, processor: Any, video: MovingShapesVideo, threshold: float = 0.5, grouping: str = "video"
 ) -> list[dict[str, Any]]:
     """Segment a video by all its expressions at once, whole and at its own frame rate.
 
@@ -35,6 +65,7 @@ def segment_moving_shapes(
         processor: Its processor.
         video: Frames and expressions.
         threshold: Probability above which a pixel belongs to the object.
+        grouping: Which expressions are asked together, see `group_expressions`.
 
     Returns:
         One dict for each expression, with `masks`, boolean `(num_frames, height, width)` at the size of the video, and
@@ -48,6 +79,9 @@ def segment_moving_shapes(
     else:
         _, height, width = processor.video_processor.unpadded_sizes(inputs["pixel_mask"])[0]
         input_sizes = [(height, width)] * len(expressions)
+    if grouping != "video":  # which is what models do by themselves
+        groups = group_expressions([tuple(row["object_ids"]) for row in video.rows], grouping)
+        inputs["group_index"] = torch.tensor(groups)
     outputs = model(**inputs.to(model.device), queries="best")
     tracks = processor.post_process_referring_video_segmentation(
         outputs,
@@ -66,6 +100,7 @@ def score_moving_shapes(
     threshold: float = 0.5,
     config: MovingShapesConfig | None = None,
     on_video: Callable[[list[dict[str, Any]]], None] | None = None,
+    grouping: str = "video",
 ) -> list[dict[str, Any]]:
     """Segment every expression of some videos and compare with the truth, the union of the referents' masks.
 
@@ -77,6 +112,7 @@ def score_moving_shapes(
         threshold: Probability above which a pixel belongs to the object.
         config: Configuration of the generator; its subset says which expressions there are.
         on_video: Called after each video with its results, to show progress.
+        grouping: Which expressions of a video are asked together, see `group_expressions`.
 
     Returns:
         One dict for each expression: what it is (`video_id`, `video_index`, `expression_id`, `expression`, `skill`,
@@ -91,8 +127,8 @@ def score_moving_shapes(
     results = []
     for index in indices:
         video = generate_video(split, index, config)
-        scored = []
-        for row, track in zip(video.rows, segment_moving_shapes(model, processor, video, threshold), strict=True):
+        tracks, scored = segment_moving_shapes(model, processor, video, threshold, grouping), []
+        for row, track in zip(video.rows, tracks, strict=True):
             predicted, target = track["masks"], video.masks(row)
             scored.append(
                 {"video_id": video.video_id, "video_index": index}

@@ -41,6 +41,19 @@ def test_video_index_names_the_video_of_each_expression(collate):
     assert len(batch["labels"]) == len(batch["input_ids"]) == 6
 
 
+def test_groups_of_two_clips_have_different_numbers(collate):
+    groups = torch.tensor([0, 1, 0])
+    batch = collate([sample(expressions=["a", "star", "ring"]) | {"group_index": groups} for _ in range(2)])
+    first, second = batch["group_index"].split(3)
+    assert first.tolist() == [0, 1, 0]
+    assert second[0] == second[2] != second[1]
+    assert not set(first.tolist()) & set(second.tolist())
+
+
+def test_samples_without_groups_make_a_batch_without(collate):
+    assert "group_index" not in collate([sample()])
+
+
 def test_pixels_are_normalised(collate):
     batch = collate([sample(value=255)])
     expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])

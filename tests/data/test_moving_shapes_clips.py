@@ -68,6 +68,16 @@ def test_labels_of_some_frames_are_those_of_the_whole_clip():
         assert torch.equal(masks, whole[expression][few["annotated_frames"]])
 
 
+def test_groups_change_nothing_else_about_a_clip():
+    plain, grouped = (MovingShapesClips(num_annotated=2, max_group_size=size)[0, 5, 8] for size in (None, 3))
+    groups = grouped.pop("group_index")
+    assert len(groups) == len(grouped["expressions"])
+    assert groups.bincount().max() <= 3
+    assert plain.keys() == grouped.keys()
+    for name, value in plain.items():
+        assert torch.equal(grouped[name], value) if torch.is_tensor(value) else grouped[name] == value
+
+
 def test_skills_can_depend_on_the_length_of_the_clip():
     video = generate_video("train", 5)
     of = {row["expression"]: row["skill"] for row in video.rows}

@@ -16,7 +16,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from hf_rvos.data.sampling import EpochBatchSampler, sample_clip, sample_generator
+from hf_rvos.data.sampling import EpochBatchSampler, sample_clip, sample_generator, sample_groups
 
 
 def batches(count, **settings):
@@ -61,6 +61,18 @@ def test_clip_without_frames_is_refused(arguments):
 def test_draws_depend_on_seed_epoch_and_index():
     draws = {sample_generator(*key).random() for key in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 0, 0)]}
     assert len(draws) == 4
+
+
+def test_group_sizes_up_to_the_largest_all_occur():
+    generator = np.random.default_rng(0)
+    draws = [np.bincount(sample_groups(7, 3, generator)) for _ in range(50)]
+    assert {int(sizes.sum()) for sizes in draws} == {7}
+    assert {int(size) for sizes in draws for size in sizes} == {1, 2, 3}
+
+
+def test_groups_without_members_are_refused():
+    with pytest.raises(ValueError, match="max_size is 0"):
+        sample_groups(3, 0, np.random.default_rng(0))
 
 
 def test_an_epoch_shows_every_sample_once():

@@ -19,6 +19,7 @@ from hf_rvos.layers.frame_geometry import (
     resize_pixel_mask,
     unpadded_frame_sizes,
     valid_ratios_of,
+    whole_frame_sizes,
 )
 
 
@@ -31,6 +32,11 @@ def mask_of(*sizes: tuple[int, int], num_frames: int = 2, padded: tuple[int, int
 
 def test_real_size_of_each_video():
     assert unpadded_frame_sizes(mask_of((8, 9), (5, 12))).tolist() == [[8, 9], [5, 12]]
+
+
+def test_size_without_mask_is_that_of_a_full_one():
+    expected = unpadded_frame_sizes(mask_of((8, 12), (8, 12)))
+    torch.testing.assert_close(whole_frame_sizes(2, (8, 12), torch.device("cpu")), expected, rtol=0, atol=0)
 
 
 def test_masks_are_resized_by_the_nearest_pixel():

@@ -216,8 +216,7 @@ def test_every_recorded_stage_is_compared(case, monkeypatch):
     monkeypatch.setattr(Case, "check", note)
     check_every_stage(case, "t3")
     recorded = {name for name in case.arrays.files if name.startswith("t3/") and "/post." not in name}
-    # The words look at stride 32 alone, because nothing depends on what they see elsewhere.
-    assert recorded - compared == {"t3/fused_text.0", "t3/fused_text.1"}
+    assert recorded <= compared
 
 
 def test_batch_mixing_is_the_only_difference_between_both_recordings(case):

@@ -23,6 +23,7 @@ from transformers import pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from hf_rvos import embedded_checkpoint
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import VideoWriter
 from tests.tiny_segmenter import TEXT_LIMIT, moving_square, tiny_model, tiny_pipeline, tiny_processor
@@ -217,7 +218,7 @@ def test_saved_pipeline_loads_by_its_task(segmenter, video, tmp_path):
 
 def test_default_model_is_the_embedded_one():
     default = PIPELINE_REGISTRY.supported_tasks["referring-video-segmentation"]["default"]
-    assert Path(default["model"][0]) == embedded_checkpoint("referformer-tiny")
+    assert Path(default["model"][0]) == embedded_checkpoint(DEFAULT_CHECKPOINT)
 
 
 def test_model_in_bfloat16_takes_its_frames_in_bfloat16(video):

@@ -16,7 +16,9 @@
 from pathlib import Path
 
 
-_NAMES = ("referformer-tiny",)
+_NAMES = ("referformer-tiny", "soc-tiny")
+# The one with the highest J&F on the test split of Moving Shapes.
+DEFAULT_CHECKPOINT = "soc-tiny"
 
 
 def list_embedded_checkpoints() -> list[str]:
@@ -46,4 +48,20 @@ def embedded_checkpoint(name: str) -> Path:
     return Path(__file__).parent / name
 
 
-__all__ = ["embedded_checkpoint", "list_embedded_checkpoints"]
+def find_checkpoint(name_or_path: str) -> str:
+    """What to give to `from_pretrained` for a short name of an embedded checkpoint, a folder or a hub id.
+
+    Args:
+        name_or_path (`str`):
+            One of [`list_embedded_checkpoints`], or anything else, which is returned as it is. A folder of that name
+            goes first.
+
+    Returns:
+        `str`: a folder or a hub id.
+    """
+    if name_or_path in _NAMES and not Path(name_or_path).is_dir():
+        return str(embedded_checkpoint(name_or_path))
+    return name_or_path
+
+
+__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "find_checkpoint", "list_embedded_checkpoints"]

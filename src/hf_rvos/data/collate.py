@@ -38,7 +38,7 @@ class ClipCollator:
     A sample is a dict with `frames` `(num_frames, 3, height, width)` uint8, `expressions` (list of `str`), `masks`
     `(num_expressions, num_frames, height, width)` boolean, `boxes` `(num_expressions, num_frames, 4)`, `valid_frames`
     `(num_expressions, num_frames)` boolean and `video_id`; with `annotated_frames` `(num_annotated,)`, the labels are
-    of these frames alone.
+    of these frames alone; with `group_index` `(num_expressions,)`, expressions with the same number are a group.
 
     Args:
         tokenizer: Tokenizer of the model.
@@ -63,8 +63,8 @@ class ClipCollator:
         Returns:
             The arguments of a model's `forward`: `pixel_values_videos` `(batch_size, num_frames, 3, height, width)`,
             `pixel_mask` (None if nothing was padded), `input_ids`, `attention_mask`, `video_index`, `annotated_frames`
-            (None if all are), `labels` with one entry for each expression; and `video_id`, a list of names for
-            messages.
+            (None if all are), `labels` with one entry for each expression; `group_index`, with numbers of its own for
+            each clip, if samples have it; and `video_id`, a list of names for messages.
 
         Raises:
             ValueError: if the clips differ in length.
@@ -101,7 +101,13 @@ class ClipCollator:
             for row in range(len(sample["expressions"]))
         ]
         annotated = [sample.get("annotated_frames") for sample in samples]
-        return {
+        groups = {}
+        if "group_index" in samples[0]:
+            # A clip has at most as many groups as expressions.
+            starts = counts.cumsum(0) - counts
+            numbers = [start + sample["group_index"] for start, sample in zip(starts, samples, strict=True)]
+            groups = {"group_index": torch.cat(numbers)}
+        return groups | {
             "pixel_values_videos": torch.stack(clips),
             "pixel_mask": torch.stack(masks) if is_padded else None,
             "input_ids": text["input_ids"],

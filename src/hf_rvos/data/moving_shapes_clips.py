@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
-from hf_rvos.data.sampling import sample_clip, sample_generator
+from hf_rvos.data.sampling import sample_clip, sample_generator, sample_groups
 from hf_rvos.data.transforms import mirror_expression, resize_clip, training_boxes
 
 
@@ -42,6 +42,9 @@ class MovingShapesClips(Dataset):
             what only a video shows. A dict gives skills for lengths of clips, and other lengths take all.
         num_annotated: Frames of a clip, drawn at random, that have labels; None gives all of them labels. What a model
             does for each sentence can cost more than the backbone, which sees the whole clip in any case.
+        max_group_size: Deal the expressions of a clip out to random groups of at most so many, which a model like
+            Fast SgMg answers together; samples then have `group_index`. Random sizes make it robust to the number of
+            sentences that it is asked for later. None makes no groups.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class MovingShapesClips(Dataset):
         config: MovingShapesConfig | None = None,
         skills: tuple[str, ...] | dict[int, tuple[str, ...]] | None = None,
         num_annotated: int | None = None,
+        max_group_size: int | None = None,
     ):
         self.split, self.num_videos, self.max_stride = split, num_videos, max_stride
         self.size, self.flip_probability, self.seed = size, flip_probability, seed
         self.config, self.skills = config or MovingShapesConfig(), skills
-        self.num_annotated = num_annotated
+        self.num_annotated, self.max_group_size = num_annotated, max_group_size
 
     def __len__(self) -> int:
         return self.num_videos
@@ -99,7 +103,11 @@ class MovingShapesClips(Dataset):
         visible = valid_frames.any(-1)
         if not visible.any():
             return None
-        return {
+        groups = {}
+        if self.max_group_size is not None:  # drawn last, so that clips are the same with and without groups
+            drawn = sample_groups(int(visible.sum()), self.max_group_size, generator)
+            groups = {"group_index": torch.from_numpy(drawn)}
+        return groups | {
             "frames": frames,
             "expressions": [expression for expression, seen in zip(expressions, visible, strict=True) if seen],
             "masks": masks[visible],

@@ -53,6 +53,26 @@ def sample_clip(
     return start + stride * np.arange(clip_length)
 
 
+def sample_groups(num_expressions: int, max_size: int, generator: np.random.Generator) -> np.ndarray:
+    """Deal expressions out to groups of random size.
+
+    Args:
+        num_expressions: Expressions about one clip.
+        max_size: Size of the largest group there can be. Each size up to it, as far as expressions are left, is
+            equally likely.
+        generator: Source of the draw.
+
+    Returns:
+        `(num_expressions,)` number of the group of each, from 0.
+    """
+    if max_size < 1:
+        raise ValueError(f"max_size is {max_size}, expected at least 1")
+    sizes: list[int] = []
+    while (left := num_expressions - sum(sizes)) > 0:
+        sizes.append(int(generator.integers(1, min(max_size, left) + 1)))
+    return generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+
+
 class EpochBatchSampler(Sampler[list[tuple[int, int, int]]]):
     """Batches of `(epoch, index, clip_length)` without end; batch `n` is computed from `n` alone.
 

@@ -69,6 +69,11 @@ def unpadded_frame_sizes(pixel_mask: torch.Tensor) -> torch.Tensor:
     return torch.stack((first[:, :, 0].sum(1), first[:, 0].sum(1)), dim=-1).float()
 
 
+def whole_frame_sizes(num_videos: int, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """The same for frames without padding, which all have the same `(height, width)`."""
+    return torch.stack([torch.full((num_videos,), float(side), device=device) for side in size], dim=-1)
+
+
 def level_positions(
     shapes: list[tuple[int, int]], masks: list[torch.Tensor] | None, num_channels: int, device: torch.device
 ) -> list[torch.Tensor]:

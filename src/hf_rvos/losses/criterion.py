@@ -94,30 +94,43 @@ def referring_segmentation_loss(
             query_index = match_queries(
                 layer_output, prepared, class_weight, l1_weight, giou_weight, mask_weight, dice_weight, focal_alpha
             )
-            for name, value in _layer_losses(layer_output, query_index, prepared, focal_alpha).items():
+            for name, value in layer_losses(layer_output, query_index, prepared, focal_alpha).items():
                 loss_dict[name + suffix] = value / num_items
                 loss = loss + weights[name] * loss_dict[name + suffix]
     return loss, loss_dict
 
 
-def _layer_losses(
-    layer_output: Mapping[str, torch.Tensor], query_index: torch.Tensor, labels: PreparedLabels, focal_alpha: float
+def score_and_box_losses(
+    layer_output: Mapping[str, torch.Tensor],
+    query_index: torch.Tensor,
+    labels: PreparedLabels,
+    focal_alpha: float = 0.25,
 ) -> dict[str, torch.Tensor]:
-    """Losses of one decoder layer, summed over the batch; those of boxes and masks see the matched query only."""
+    """`loss_ce`, `loss_bbox` and `loss_giou` of one decoder layer, summed over the batch.
+
+    All queries are scored; boxes are compared for the matched query `(batch_size,)` only.
+    """
     logits = layer_output["logits"].float()
     batch_size, num_queries, _, num_classes = logits.shape
     device = logits.device
     is_matched = query_index.unsqueeze(1) == torch.arange(num_queries, device=device)  # (B, Q)
     is_class = labels.classes.unsqueeze(2) == torch.arange(num_classes, device=device)  # (B, T, K)
     class_targets = is_matched[:, :, None, None] * (is_class * labels.valid_frames.unsqueeze(2)).unsqueeze(1)
-
-    samples = torch.arange(batch_size, device=device)
-    boxes = layer_output["pred_boxes"][samples, query_index].float()
-    mask_logits = layer_output["pred_masks"][samples, query_index].float()
+    boxes = layer_output["pred_boxes"][torch.arange(batch_size, device=device), query_index].float()
     return {
         "loss_ce": sigmoid_focal_loss(logits, class_targets, focal_alpha).sum(),
         "loss_bbox": box_l1_distance(boxes, labels.boxes).sum(),
         "loss_giou": box_giou_loss(boxes, labels.boxes).sum(),
+    }
+
+
+def layer_losses(
+    layer_output: Mapping[str, torch.Tensor], query_index: torch.Tensor, labels: PreparedLabels, focal_alpha: float
+) -> dict[str, torch.Tensor]:
+    """The same with `loss_mask` and `loss_dice` of the matched query, on the grid of its mask logits."""
+    samples = torch.arange(len(query_index), device=query_index.device)
+    mask_logits = layer_output["pred_masks"][samples, query_index].float()
+    return score_and_box_losses(layer_output, query_index, labels, focal_alpha) | {
         # The mean over the pixels of a clip divided by a number of frames: not a slip, the weights assume it.
         "loss_mask": mask_focal_loss(mask_logits, labels.masks, focal_alpha).sum(),
         "loss_dice": mask_dice_loss(mask_logits, labels.masks).sum(),

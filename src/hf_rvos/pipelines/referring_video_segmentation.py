@@ -44,7 +44,7 @@ DEFAULT_CLIP_LENGTH = 36
 def register_pipeline() -> None:
     """Make `transformers.pipeline("referring-video-segmentation")` work; the embedded checkpoint is its default."""
     from hf_rvos.auto import AutoModelForReferringVideoSegmentation
-    from hf_rvos.checkpoints import embedded_checkpoint
+    from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, embedded_checkpoint
 
     if TASK in PIPELINE_REGISTRY.supported_tasks:
         return
@@ -52,7 +52,7 @@ def register_pipeline() -> None:
         TASK,
         pipeline_class=ReferringVideoSegmentationPipeline,
         pt_model=AutoModelForReferringVideoSegmentation,
-        default={"model": (str(embedded_checkpoint("referformer-tiny")), "main")},
+        default={"model": (str(embedded_checkpoint(DEFAULT_CHECKPOINT)), "main")},
         type="multimodal",
     )
 

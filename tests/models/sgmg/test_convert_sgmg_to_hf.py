@@ -20,7 +20,6 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
-from hf_rvos import conversion
 from hf_rvos.models.sgmg import SgMgForReferringVideoSegmentation
 from hf_rvos.models.sgmg.convert_sgmg_to_hf import convert_checkpoint, convert_state_dict, infer_config
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor, build_word_tokenizer
@@ -90,20 +89,6 @@ def test_local_tokenizer_makes_the_whole_processor(official, tmp_path):
         assert isinstance(processor, RvosProcessor)
         assert processor.tokenizer("red circle")["input_ids"] == [0, 5, 4, 2]
         assert dict(processor.video_processor.size) == {"shortest_edge": 360}
-
-
-def test_only_the_wanted_folder_is_made(official, tmp_path):
-    checkpoint = official.save(tmp_path)
-    convert(checkpoint)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["converted", "official.pth"]
-    names = {path.name for path in (tmp_path / "converted").iterdir()}
-    assert names == {"config.json", "model.safetensors", "video_preprocessor_config.json"}
-
-
-def test_empty_output_folder_is_used(official, tmp_path):
-    (tmp_path / "converted").mkdir()
-    convert(official.save(tmp_path))
-    assert (tmp_path / "converted" / "model.safetensors").is_file()
 
 
 def test_weights_are_saved_under_our_names(official, tmp_path):
@@ -276,43 +261,9 @@ def test_wrong_config_is_one_clear_error(config, message, official, tmp_path):
     assert all(part in found for part in message.split(" .* "))
 
 
-@pytest.mark.parametrize("text", ["{", "[1]"])
-def test_config_file_that_is_no_json_object_is_refused(text, official, tmp_path):
-    (tmp_path / "config.json").write_text(text)
-    assert "config.json" in refusal(official, tmp_path, official.save(tmp_path), config=tmp_path / "config.json")
-
-
-def test_missing_config_file_names_the_argument(official, tmp_path):
-    checkpoint = official.save(tmp_path)
-    message = refusal(official, tmp_path, checkpoint, FileNotFoundError, config=tmp_path / "nowhere.json")
-    assert message.startswith("config is ")
-
-
 def test_existing_output_is_not_touched_and_nothing_is_read(tmp_path):
     (tmp_path / "converted").mkdir()
     (tmp_path / "converted" / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="^output .* exists already"):
         convert(tmp_path / "missing.pth")
     assert [path.name for path in (tmp_path / "converted").iterdir()] == ["notes.txt"]
-
-
-def test_failure_while_saving_leaves_nothing_behind(official, tmp_path, monkeypatch):
-    def fail(*args):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(conversion, "_save_processor", fail)
-    assert "No space left" in refusal(official, tmp_path, official.save(tmp_path), OSError)
-
-
-def test_values_that_changed_on_the_way_are_noticed(official, tmp_path, monkeypatch):
-    plain = SgMgForReferringVideoSegmentation.from_pretrained
-
-    def with_an_error(folder):
-        model = plain(folder)
-        model.mask_refiner.fine.output_conv.bias.data[0] += 1
-        return model
-
-    monkeypatch.setattr(SgMgForReferringVideoSegmentation, "from_pretrained", with_an_error)
-    assert "['mask_refiner.fine.output_conv.bias']" in refusal(
-        official, tmp_path, official.save(tmp_path), RuntimeError
-    )

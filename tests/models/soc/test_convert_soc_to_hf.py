@@ -144,7 +144,7 @@ def test_bare_state_dict_converts_to_the_same_model(official, tmp_path):
         ),
         ({}, {"backbone": "video-swin-b"}, "does not fit the backbone 'video-swin-b'"),
         ({}, {"num_querys": 5}, "config has the unknown fields ['num_querys']"),
-        ({}, {"hidden_size": 64}, "config does not describe a SOC"),
+        ({}, {"hidden_size": 72}, "config does not describe a SOC"),
     ],
     ids=["foreign", "missing", "other model", "size", "backbone", "unknown field", "impossible"],
 )

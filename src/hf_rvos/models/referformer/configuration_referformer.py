@@ -18,6 +18,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+
 
 @strict
 class ReferFormerConfig(PreTrainedConfig):
@@ -114,22 +116,12 @@ class ReferFormerConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        for name in (
+        check_counts(
+            self,
             *("hidden_size", "num_queries", "encoder_layers", "decoder_layers", "attention_heads"),
             *("fusion_attention_heads", "encoder_points", "decoder_points", "feedforward_size", "mask_feature_size"),
             *("dynamic_mask_channels", "num_classes"),
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
-        if self.dynamic_mask_layers < 2:
-            raise ValueError(f"dynamic_mask_layers is {self.dynamic_mask_layers}, expected at least 2")
-        for name in ("dropout", "pixel_decoder_dropout", "text_projection_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability below 1")
-        for name, divisor in (
-            ("attention_heads", self.attention_heads),
-            ("fusion_attention_heads", self.fusion_attention_heads),
-            ("the groups of a normalisation", 32),
-        ):
-            if self.hidden_size % divisor:
-                raise ValueError(f"hidden_size ({self.hidden_size}) must be divisible by {name} ({divisor})")
+        )
+        check_counts(self, "dynamic_mask_layers", at_least=2)
+        check_dropouts(self, "dropout", "pixel_decoder_dropout", "text_projection_dropout")
+        check_hidden_size(self, "attention_heads", "fusion_attention_heads")

@@ -19,26 +19,30 @@
 Sizes come from the tensors, numbers of heads and the name of the backbone from the arguments stored in the file.
 """
 
-import json
-import re
-import shutil
-import tempfile
-import warnings
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig
 
 from hf_rvos.backbones import backbone_config, convert_backbone_state_dict, infer_backbone_config
-from hf_rvos.conversion import load_official_checkpoint, rename_keys
+from hf_rvos.conversion import (
+    build_config,
+    check_options,
+    check_output,
+    count_modules,
+    infer_roberta_config,
+    load_official_checkpoint,
+    read_overrides,
+    rename_keys,
+    save_converted,
+    split_backbone,
+)
 from hf_rvos.models.referformer.configuration_referformer import ReferFormerConfig
 from hf_rvos.models.referformer.modeling_referformer import ReferFormerForReferringVideoSegmentation
-from hf_rvos.processing import RvosProcessor, RvosVideoProcessor
+from hf_rvos.processing import RvosVideoProcessor
 
 
 DEFAULT_TOKENIZER = "roberta-base"
-BACKBONE_PREFIX = "backbone.0.body."
 
 _DEFORMABLE = "(sampling_offsets|attention_weights|value_proj|output_proj)"
 RENAMING_RULES = [
@@ -104,12 +108,7 @@ def convert_state_dict(state_dict: dict[str, torch.Tensor], backbone: PreTrained
     Raises:
         ValueError: if a tensor is not one of ReferFormer.
     """
-    backbone_weights, others = {}, {}
-    for name, tensor in state_dict.items():
-        if name.startswith(BACKBONE_PREFIX):
-            backbone_weights[name.removeprefix(BACKBONE_PREFIX)] = tensor
-        elif not name.startswith("transformer.decoder.bbox_embed."):
-            others[name] = tensor
+    backbone_weights, others = split_backbone(state_dict)
     renamed = rename_keys(others, RENAMING_RULES, "ReferFormer")
     for name, tensor in convert_backbone_state_dict(backbone_weights, backbone).items():
         renamed[f"model.backbone.{name}"] = tensor
@@ -132,17 +131,7 @@ def infer_config(
     Raises:
         ValueError: if the tensors are not those of ReferFormer, or the run used an option that no released model has.
     """
-    for option, expected in (
-        ("with_box_refine", True),
-        ("rel_coord", True),
-        ("two_stage", False),
-        ("num_feature_levels", 4),
-    ):
-        if arguments.get(option, expected) != expected:
-            raise ValueError(
-                f"The checkpoint was trained with {option}={arguments[option]!r}; only {expected!r} is supported, "
-                "which all released models have."
-            )
+    check_options(arguments, with_box_refine=True, rel_coord=True, two_stage=False, num_feature_levels=4)
     overrides = dict(overrides or {})
     try:
         hidden_size = state_dict["query_embed.weight"].shape[1]
@@ -151,8 +140,8 @@ def infer_config(
         fields = {
             "hidden_size": hidden_size,
             "num_queries": state_dict["query_embed.weight"].shape[0],
-            "encoder_layers": _count(state_dict, r"transformer\.encoder\.layers\.(\d+)\."),
-            "decoder_layers": _count(state_dict, r"transformer\.decoder\.layers\.(\d+)\."),
+            "encoder_layers": count_modules(state_dict, r"transformer\.encoder\.layers\.(\d+)\."),
+            "decoder_layers": count_modules(state_dict, r"transformer\.decoder\.layers\.(\d+)\."),
             "attention_heads": heads,
             "encoder_points": state_dict[offsets.format("encoder", "self_attn")].shape[0] // (heads * 4 * 2),
             "decoder_points": state_dict[offsets.format("decoder", "cross_attn")].shape[0] // (heads * 4 * 2),
@@ -162,52 +151,15 @@ def infer_config(
             "dynamic_mask_layers": arguments.get("controller_layers", 3),
             "dynamic_mask_channels": arguments.get("dynamic_mask_channels", 8),
             "num_classes": state_dict["class_embed.0.weight"].shape[0],
-            "text_config": _infer_text_config(state_dict),
+            "text_config": infer_roberta_config(state_dict, "text_encoder."),
         }
     except KeyError as error:
         raise ValueError(f"The checkpoint has no tensor {error}: it is not one of ReferFormer.") from error
     name = overrides.pop("backbone", None) or arguments.get("backbone")
     if "backbone_config" not in overrides:
-        body = {
-            key.removeprefix(BACKBONE_PREFIX): value
-            for key, value in state_dict.items()
-            if key.startswith(BACKBONE_PREFIX)
-        }
+        body, _ = split_backbone(state_dict)
         fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
-    if isinstance(overrides.get("text_config"), dict):
-        overrides["text_config"] = fields["text_config"] | overrides["text_config"]
-    if isinstance(overrides.get("backbone_config"), dict) and "model_type" not in overrides["backbone_config"]:
-        raise ValueError('config: backbone_config needs a model_type, for example "video_swin".')
-    unknown = sorted(set(overrides) - set(ReferFormerConfig.__dataclass_fields__))
-    if unknown:
-        raise ValueError(f"config has the unknown fields {unknown}; see ReferFormerConfig for the known ones.")
-    try:
-        return ReferFormerConfig(**(fields | overrides))
-    except StrictDataclassError as error:
-        raise ValueError(f"config does not describe a ReferFormer: {' '.join(str(error).split())}") from error
-
-
-def _count(state_dict: dict[str, torch.Tensor], pattern: str) -> int:
-    return 1 + max((int(match[1]) for match in map(re.compile(pattern).match, state_dict) if match), default=-1)
-
-
-def _infer_text_config(state_dict: dict[str, torch.Tensor]) -> dict:
-    prefix = "text_encoder."
-    vocab_size, hidden_size = state_dict[f"{prefix}embeddings.word_embeddings.weight"].shape
-    return {
-        "model_type": "roberta",
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "num_hidden_layers": _count(state_dict, r"text_encoder\.encoder\.layer\.(\d+)\."),
-        "num_attention_heads": max(1, hidden_size // 64),
-        "intermediate_size": state_dict[f"{prefix}encoder.layer.0.intermediate.dense.weight"].shape[0],
-        "max_position_embeddings": state_dict[f"{prefix}embeddings.position_embeddings.weight"].shape[0],
-        "type_vocab_size": state_dict[f"{prefix}embeddings.token_type_embeddings.weight"].shape[0],
-        "layer_norm_eps": 1e-5,
-        "pad_token_id": 1,
-        "bos_token_id": 0,
-        "eos_token_id": 2,
-    }
+    return build_config(ReferFormerConfig, fields, overrides, "ReferFormer")
 
 
 def convert_checkpoint(
@@ -238,84 +190,17 @@ def convert_checkpoint(
         FileExistsError: if `output` exists and is not an empty folder.
         ValueError: if the checkpoint is not one of ReferFormer or does not fit the configuration.
     """
-    output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"output {str(output)!r} exists already. Remove it or name another folder.")
-    overrides = _read_overrides(config)
+    output = check_output(output)
+    overrides = read_overrides(config)
     state_dict, arguments = load_official_checkpoint(checkpoint, state_key="model")
     model_config = infer_config(state_dict, arguments, overrides)
-    weights = convert_state_dict(state_dict, model_config.backbone_config)
-    with torch.device("meta"):
-        model = ReferFormerForReferringVideoSegmentation(model_config)
-    _check_weights(model, weights, overrides.get("backbone") or arguments.get("backbone"))
-
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        model.save_pretrained(scratch, state_dict=dict(weights))  # a copy, because saving empties it
-        _save_processor(scratch, output, tokenizer)
-        converted = ReferFormerForReferringVideoSegmentation.from_pretrained(scratch)
-        loaded = converted.state_dict()
-        different = [name for name, tensor in weights.items() if not torch.equal(loaded[name], tensor)]
-        if different:
-            raise RuntimeError(f"Reading back the converted weights gave other values in {different[:3]}.")
-        if output.exists():
-            output.rmdir()
-        scratch.chmod(0o755)
-        scratch.rename(output)
-        converted.name_or_path = converted.config.name_or_path = str(output)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return converted
-
-
-def _read_overrides(config: str | Path | dict | None) -> dict:
-    if config is None or isinstance(config, dict):
-        return config or {}
-    if not Path(config).is_file():
-        raise FileNotFoundError(f"config is {str(config)!r}, which is not a file. Expected JSON.")
-    try:
-        overrides = json.loads(Path(config).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"config {str(config)!r} is not JSON: {error}") from error
-    if not isinstance(overrides, dict):
-        raise ValueError(f"config {str(config)!r} holds a {type(overrides).__name__}, expected an object of fields")
-    return overrides
-
-
-def _check_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], backbone_name: str | None):
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    names = [*expected, *sorted(found.keys() - expected.keys())]  # those of the backbone come first
-    wrong = [name for name in names if expected.get(name) != found.get(name)]
-    if not wrong:
-        return
-    # A tensor of another size says more than one that is missing.
-    name = next((name for name in wrong if name in expected and name in found), wrong[0])
-    part = "configuration"
-    if any(name.startswith("model.backbone.") for name in wrong):
-        name = next((name for name in wrong if name.startswith("model.backbone.") and name in expected), name)
-        part = f"backbone {backbone_name!r}" if backbone_name else "backbone"
-    raise ValueError(
-        f"The checkpoint does not fit the {part}: {name} has shape {found.get(name, 'none')} in the checkpoint, "
-        f"expected {expected.get(name, 'none')} ({len(wrong)} tensors differ). Name the right sizes with --config."
+    return save_converted(
+        ReferFormerForReferringVideoSegmentation,
+        model_config,
+        convert_state_dict(state_dict, model_config.backbone_config),
+        output,
+        # The published protocol resizes the short side to 360 pixels without a limit for the long side.
+        RvosVideoProcessor(size={"shortest_edge": 360}),
+        DEFAULT_TOKENIZER if tokenizer is None else str(tokenizer),
+        overrides.get("backbone") or arguments.get("backbone"),
     )
-
-
-def _save_processor(folder: Path, output: Path, tokenizer: str | Path | None):
-    # The published protocol resizes the short side to 360 pixels without a limit for the long side.
-    video_processor = RvosVideoProcessor(size={"shortest_edge": 360})
-    name = str(tokenizer) if tokenizer is not None else DEFAULT_TOKENIZER
-    try:
-        text_tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # whatever keeps the hub away: no network, offline mode, no such name
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        warnings.warn(
-            f"The tokenizer {name!r} could not be loaded ({reason}). Model and video processor are saved without it; "
-            f'add it later with RvosProcessor(video_processor=RvosVideoProcessor.from_pretrained("{output}"), '
-            f'tokenizer=AutoTokenizer.from_pretrained("{name}")).save_pretrained("{output}").',
-            stacklevel=3,
-        )
-        video_processor.save_pretrained(folder)
-        return
-    RvosProcessor(video_processor=video_processor, tokenizer=text_tokenizer).save_pretrained(folder)

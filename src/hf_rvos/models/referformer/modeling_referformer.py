@@ -35,29 +35,33 @@ from transformers.utils.generic import can_return_tuple
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.kernels import KernelGuardMixin
 from hf_rvos.layers.attention import MultiHeadAttention
-from hf_rvos.layers.deformable_attention import DeformableAttention
-from hf_rvos.layers.deformable_transformer import (
-    DeformableDecoderLayer,
-    DeformableEncoderLayer,
-    FeedForward,
-    encoder_reference_points,
-    inverse_sigmoid,
-)
+from hf_rvos.layers.box_decoder import BoxRefiningDecoder
+from hf_rvos.layers.deformable_transformer import DeformableEncoderLayer, FeedForward, encoder_reference_points
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
-from hf_rvos.layers.mlp import MLP
-from hf_rvos.layers.position_embedding import (
-    pixel_position_embedding,
-    unpadded_pixel_position_embedding,
-    word_position_embedding,
+from hf_rvos.layers.frame_geometry import (
+    keep_annotated_frames,
+    level_positions,
+    resize_pixel_mask,
+    unpadded_frame_sizes,
+    valid_ratios_of,
+    whole_frame_sizes,
 )
+from hf_rvos.layers.initialization import init_shared_layer
+from hf_rvos.layers.mlp import MLP
+from hf_rvos.layers.position_embedding import word_position_embedding
+from hf_rvos.layers.projections import LevelProjection, TextProjection
 from hf_rvos.layers.text_fusion import TextGuidedFusion
 from hf_rvos.losses import referring_segmentation_loss
+from hf_rvos.modeling_inputs import check_text, check_video_index, check_videos
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.models.referformer.configuration_referformer import ReferFormerConfig
+from hf_rvos.ops.queries import best_query
 
 
 NUM_FEATURE_LEVELS = 4  # strides 8, 16, 32 of the backbone and 64
 MASK_STRIDE = 4
+# Below this, the map of stride 4 has fewer than the 8 rows or columns that the pixel decoder makes one of.
+MIN_FRAME_SIZE = 29
 
 
 @dataclass
@@ -163,90 +167,6 @@ class ReferFormerModelOutput(ModelOutput):
     fine_pixels: torch.FloatTensor | None = None
     frame_sizes: torch.FloatTensor | None = None
     frame_mask: torch.BoolTensor | None = None
-
-
-class ReferFormerTextProjection(nn.Module):
-    """Bring words and sentence to the width of the transformer; one module for both."""
-
-    def __init__(self, text_size: int, hidden_size: int, dropout: float):
-        super().__init__()
-        self.linear = nn.Linear(text_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.norm(self.linear(features)))
-
-
-class ReferFormerLevelProjection(nn.Module):
-    """Bring a feature map of the backbone to the width of the transformer."""
-
-    def __init__(self, in_channels: int, hidden_size: int, kernel_size: int = 1, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, hidden_size, kernel_size, stride, padding=kernel_size // 2)
-        self.norm = nn.GroupNorm(32, hidden_size)
-
-    def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(feature_map))
-
-
-class ReferFormerDecoder(nn.Module):
-    """Find the object in each frame (section 3.2): queries start from the sentence and refine their boxes."""
-
-    def __init__(self, config: ReferFormerConfig):
-        super().__init__()
-        size = config.hidden_size
-        self.query_positions = nn.Parameter(torch.empty(config.num_queries, size))
-        self.reference_points = nn.Linear(size, 2)
-        self.layers = nn.ModuleList(
-            DeformableDecoderLayer(
-                size,
-                config.attention_heads,
-                NUM_FEATURE_LEVELS,
-                config.decoder_points,
-                config.feedforward_size,
-                config.dropout,
-            )
-            for _ in range(config.decoder_layers)
-        )
-        self.box_heads = nn.ModuleList(MLP(size, size, 4, 3) for _ in range(config.decoder_layers))
-
-    def forward(
-        self,
-        sentences: torch.Tensor,
-        memory: torch.Tensor,
-        spatial_shapes: list[tuple[int, int]],
-        memory_mask: torch.Tensor | None,
-        valid_ratios: torch.Tensor | None,
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], torch.Tensor]:
-        """
-        Args:
-            sentences: `(num_frames, hidden_size)`, the sentence that each frame is searched for.
-            memory: `(num_frames, num_tokens, hidden_size)` encoded pixels.
-            spatial_shapes: `(height, width)` of each level.
-            memory_mask: `(num_frames, num_tokens)`, True at real tokens, or None.
-            valid_ratios: `(num_frames, num_levels, 2)` share of real columns and rows, or None.
-
-        Returns:
-            Queries after each layer `(num_frames, num_queries, hidden_size)`, boxes after each layer
-            `(num_frames, num_queries, 4)` cxcywh, and the initial points `(1, num_queries, 2)`.
-        """
-        positions = self.query_positions[None]
-        queries = sentences[:, None].expand(-1, positions.shape[1], -1)
-        initial_points = self.reference_points(positions).float().sigmoid()
-        references = initial_points.expand(queries.shape[0], -1, -1)
-        hidden_states, boxes = (), ()
-        for layer, box_head in zip(self.layers, self.box_heads):
-            in_padded_frame = references[:, :, None]
-            if valid_ratios is not None:
-                in_padded_frame = in_padded_frame * valid_ratios[:, None].repeat(1, 1, 1, references.shape[-1] // 2)
-            queries = layer(queries, positions, memory, in_padded_frame, spatial_shapes, memory_mask)
-            # A point becomes the centre of the first box, whose size starts from the head alone.
-            start = F.pad(inverse_sigmoid(references), (0, 4 - references.shape[-1]))
-            box = (box_head(queries).float() + start).sigmoid()
-            references = box.detach()
-            hidden_states, boxes = (*hidden_states, queries), (*boxes, box)
-        return hidden_states, boxes, initial_points
 
 
 class ReferFormerPixelDecoderBlock(GradientCheckpointingLayer):
@@ -456,28 +376,10 @@ class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """Initial values of the released code."""
         super()._init_weights(module)
-        if isinstance(module, (MultiHeadAttention, FeedForward, MLP)):
-            for child in module.modules():
-                if isinstance(child, nn.Linear):
-                    init.xavier_uniform_(child.weight)
-                    init.zeros_(child.bias)
-        elif isinstance(module, DeformableAttention):
-            _init_deformable_attention(module)
-        elif isinstance(module, ReferFormerLevelProjection):
-            init.xavier_uniform_(module.conv.weight)
-            init.zeros_(module.conv.bias)
-        elif isinstance(module, ReferFormerPixelDecoderStage):
+        init_shared_layer(module)
+        if isinstance(module, ReferFormerPixelDecoderStage):
             init.kaiming_uniform_(module.adapter.weight, a=1)
             init.kaiming_uniform_(module.conv.weight, a=1)
-        elif isinstance(module, ReferFormerDecoder):
-            init.normal_(module.query_positions)
-            init.xavier_uniform_(module.reference_points.weight)
-            init.zeros_(module.reference_points.bias)
-            for head in module.box_heads:
-                init.zeros_(head.layers[-1].weight)
-                init.zeros_(head.layers[-1].bias)
-            first_bias = torch.tensor([0.0, 0.0, -2.0, -2.0])  # boxes start small
-            init.copy_(module.box_heads[0].layers[-1].bias, first_bias)
         elif isinstance(module, ReferFormerModel):
             init.normal_(module.level_embedding)
         elif isinstance(module, ReferFormerForReferringVideoSegmentation):
@@ -485,23 +387,6 @@ class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
                 init.constant_(head.bias, -math.log(99))  # probability 0.01
             init.kaiming_uniform_(module.mask_projection.weight, a=1)
             init.zeros_(module.mask_projection.bias)
-
-
-def _init_deformable_attention(module: DeformableAttention):
-    """Heads look in directions around a circle, points at growing distance (Deformable DETR, appendix A.4)."""
-    angles = torch.arange(module.num_heads, dtype=torch.float32) * (2 * math.pi / module.num_heads)
-    directions = torch.stack((angles.cos(), angles.sin()), -1)
-    directions = directions / directions.abs().amax(-1, keepdim=True)
-    steps = torch.arange(1, module.num_points + 1, dtype=torch.float32)
-    offsets = directions[:, None, None] * steps[:, None]
-    offsets = offsets.expand(module.num_heads, module.num_levels, module.num_points, 2)
-    init.zeros_(module.sampling_offsets.weight)
-    init.copy_(module.sampling_offsets.bias, offsets.flatten())
-    init.zeros_(module.attention_weights.weight)
-    init.zeros_(module.attention_weights.bias)
-    for projection in (module.value_proj, module.output_proj):
-        init.xavier_uniform_(projection.weight)
-        init.zeros_(projection.bias)
 
 
 class ReferFormerModel(ReferFormerPreTrainedModel):
@@ -512,9 +397,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         size = config.hidden_size
         self.backbone = load_backbone(config)
         self.text_encoder = AutoModel.from_config(config.text_config)
-        self.text_projection = ReferFormerTextProjection(
-            config.text_config.hidden_size, size, config.text_projection_dropout
-        )
+        self.text_projection = TextProjection(config.text_config.hidden_size, size, config.text_projection_dropout)
         if len(self.backbone.channels) != 4:
             raise ValueError(
                 f"backbone_config exports {len(self.backbone.channels)} feature maps, expected 4, with strides 4, 8, "
@@ -522,8 +405,8 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             )
         fine_channels, *channels = self.backbone.channels
         self.level_projections = nn.ModuleList(
-            [ReferFormerLevelProjection(in_channels, size) for in_channels in channels]
-            + [ReferFormerLevelProjection(channels[-1], size, kernel_size=3, stride=2)]
+            [LevelProjection(in_channels, size) for in_channels in channels]
+            + [LevelProjection(channels[-1], size, kernel_size=3, stride=2)]
         )
         self.level_embedding = nn.Parameter(torch.empty(NUM_FEATURE_LEVELS, size))
         self.fusion = TextGuidedFusion(size, config.fusion_attention_heads)
@@ -538,7 +421,16 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             )
             for _ in range(config.encoder_layers)
         )
-        self.decoder = ReferFormerDecoder(config)
+        self.decoder = BoxRefiningDecoder(
+            size,
+            config.num_queries,
+            config.decoder_layers,
+            config.attention_heads,
+            NUM_FEATURE_LEVELS,
+            config.decoder_points,
+            config.feedforward_size,
+            config.dropout,
+        )
         self.pixel_decoder = ReferFormerPixelDecoder(config, fine_channels)
         self.post_init()
 
@@ -574,16 +466,13 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         Raises:
             ValueError: if an input has the wrong rank or the sizes do not fit together.
         """
-        _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
+        check_videos(pixel_values_videos, pixel_mask, annotated_frames, MIN_FRAME_SIZE)
         num_videos, num_frames, _, height, width = pixel_values_videos.shape
         feature_maps = extract_frame_features(self.backbone, pixel_values_videos)
         if annotated_frames is not None:
-            annotated_frames = annotated_frames.view(num_videos, -1)
-            # (num_videos, num_annotated) places among the frames of all videos.
-            rows = annotated_frames + num_frames * torch.arange(num_videos, device=annotated_frames.device)[:, None]
-            feature_maps = [fmap[rows.flatten()] for fmap in feature_maps]
-            pixel_mask = None if pixel_mask is None else pixel_mask.flatten(0, 1)[rows]
-            num_frames = annotated_frames.shape[1]
+            frames = annotated_frames.view(num_videos, -1)
+            feature_maps, pixel_mask = keep_annotated_frames(feature_maps, pixel_mask, frames, num_frames)
+            num_frames = frames.shape[1]
 
         folded = (num_videos, num_frames)
         levels = [projection(fmap) for projection, fmap in zip(self.level_projections, feature_maps[1:])]
@@ -593,27 +482,12 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
 
         shapes = [tuple(feature_maps[0].shape[-2:]), *spatial_shapes]
         if pixel_mask is None:
-            masks = valid_ratios = None
-            size = self.config.hidden_size
-            positions = [unpadded_pixel_position_embedding(*shape, size, pixels.device)[None] for shape in shapes]
-            frame_sizes = torch.stack(
-                [pixels.new_full((num_videos,), side, dtype=torch.float32) for side in (height, width)], dim=-1
-            )
+            masks = None
+            frame_sizes = whole_frame_sizes(num_videos, (height, width), pixels.device)
         else:
-            full_mask = pixel_mask.flatten(0, 1)[:, None].float()
-            masks = [F.interpolate(full_mask, size=shape, mode="nearest")[:, 0].bool() for shape in shapes]
-            positions = [
-                pixel_position_embedding(mask, self.config.hidden_size).unflatten(0, folded) for mask in masks
-            ]
-            valid_ratios = torch.stack(
-                [torch.stack((mask[:, 0].float().mean(1), mask[:, :, 0].float().mean(1)), -1) for mask in masks[1:]],
-                dim=1,
-            ).unflatten(0, folded)
-            # Frames without a real pixel, at the end of a shorter clip, must not divide by zero.
-            valid_ratios = torch.where(valid_ratios > 0, valid_ratios, 1.0)
-            masks = [mask.unflatten(0, folded) for mask in masks]
-            first = pixel_mask[:, 0]
-            frame_sizes = torch.stack((first[:, :, 0].sum(1), first[:, 0].sum(1)), dim=-1).float()
+            masks = resize_pixel_mask(pixel_mask, shapes)
+            frame_sizes = unpadded_frame_sizes(pixel_mask)
+        positions = level_positions(shapes, masks, self.config.hidden_size, pixels.device)
 
         fine_pixels, fine_queries = self.pixel_decoder.stages[0].look_around(
             feature_maps[0], num_frames, positions[0], None if masks is None else masks[0]
@@ -623,7 +497,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             projected_pixels=self.fusion.project_pixels(pixels),
             pixel_positions=torch.cat([position.flatten(2, 3) for position in positions[1:]], 2).to(pixels.dtype),
             pixel_mask=None if masks is None else torch.cat([mask.flatten(2) for mask in masks[1:]], dim=2),
-            valid_ratios=valid_ratios,
+            valid_ratios=None if masks is None else valid_ratios_of(masks[1:]),
             fine_pixels=fine_pixels,
             fine_queries=fine_queries,
             frame_sizes=frame_sizes,
@@ -647,18 +521,9 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         Raises:
             ValueError: if `input_ids` does not have two dimensions or `attention_mask` another shape.
         """
-        if input_ids.ndim != 2:
-            raise ValueError(
-                f"input_ids has {input_ids.ndim} dimensions, expected 2: (num_expressions, num_words). A single "
-                "expression needs a leading dimension, e.g. input_ids.unsqueeze(0)."
-            )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, expected that of input_ids: "
-                f"{tuple(input_ids.shape)}"
-            )
+        check_text(input_ids, attention_mask)
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         words = self.text_projection(encoded.last_hidden_state)
         return ReferFormerTextFeatures(
@@ -689,7 +554,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         if video_features is None:
             if pixel_values_videos is None:
                 raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
-            _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
+            check_videos(pixel_values_videos, pixel_mask, annotated_frames, MIN_FRAME_SIZE)
         if text_features is None and input_ids is None:
             raise ValueError("input_ids is missing: give the tokens of a text, or text_features of an earlier call.")
         # Text first: its encoder looks at values of the mask, for which an accelerator would have to end the backbone.
@@ -697,7 +562,7 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
             text_features = self.get_text_features(input_ids, attention_mask)
         num_expressions = text_features.words.shape[0]
         num_videos = len(pixel_values_videos) if video_features is None else len(video_features.pixels)
-        _check_video_index(video_index, num_expressions, num_videos)
+        check_video_index(video_index, num_expressions, num_videos)
         if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
 
@@ -726,8 +591,9 @@ class ReferFormerModel(ReferFormerPreTrainedModel):
         for layer in self.encoder_layers:
             memory = layer(memory, positions, references, shapes, memory_mask)
 
-        sentences = text.sentence.repeat_interleave(num_frames, dim=0)
-        hidden_states, boxes, initial_points = self.decoder(sentences, memory, shapes, memory_mask, valid_ratios)
+        # Language as queries (section 3.2): in each frame, all of them start as the sentence.
+        queries = text.sentence.repeat_interleave(num_frames, dim=0)[:, None].expand(-1, self.config.num_queries, -1)
+        hidden_states, boxes, initial_points = self.decoder(queries, memory, shapes, memory_mask, valid_ratios)
         return ReferFormerModelOutput(
             hidden_states=hidden_states,
             boxes=boxes,
@@ -904,72 +770,3 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 mask_stride=MASK_STRIDE,
             )
         return output
-
-
-def best_query(logits: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The query that a clip is answered with: highest score in the mean over the frames, for its best class.
-
-    Args:
-        logits: `(num_expressions, num_queries, num_frames, num_classes)`.
-        frame_mask: `(num_expressions, num_frames)`, True at frames that count, or None when all do.
-
-    Returns:
-        `(num_expressions,)` indices.
-    """
-    scores = logits.float().sigmoid()
-    if frame_mask is None:
-        means = scores.mean(2)
-    else:
-        means = (scores * frame_mask[:, None, :, None]).sum(2) / frame_mask.sum(1)[:, None, None]
-    return means.amax(-1).argmax(1)
-
-
-def _check_video_index(video_index: torch.Tensor | None, num_expressions: int, num_videos: int):
-    if video_index is None:
-        if num_expressions != num_videos:
-            raise ValueError(
-                f"There are {num_expressions} expressions for {num_videos} videos. Give video_index, of shape "
-                "(num_expressions,), to say which video each expression refers to."
-            )
-        return
-    if video_index.shape != (num_expressions,):
-        raise ValueError(f"video_index has shape {tuple(video_index.shape)}, expected ({num_expressions},)")
-    _check_range("video_index", video_index, num_videos)
-
-
-def _check_range(name: str, index: torch.Tensor, size: int):
-    """Look at values where that is free: on an accelerator the host would wait for them, and a trace has none."""
-    if index.device.type == "cpu" and not torch.compiler.is_compiling() and not ((0 <= index) & (index < size)).all():
-        raise ValueError(f"{name} is {index.tolist()}, expected values from 0 to {size - 1}")
-
-
-def _check_videos(
-    pixel_values_videos: torch.Tensor, pixel_mask: torch.Tensor | None, annotated_frames: torch.Tensor | None
-):
-    if pixel_values_videos.ndim != 5:
-        raise ValueError(
-            f"pixel_values_videos has {pixel_values_videos.ndim} dimensions, expected 5: (num_videos, num_frames, 3, "
-            "height, width). A single clip needs a leading dimension, e.g. clip.unsqueeze(0)."
-        )
-    num_videos, num_frames, num_channels, height, width = pixel_values_videos.shape
-    if num_channels != 3:
-        raise ValueError(
-            f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}, expected 3 channels in the third place"
-        )
-    # Below this, the map of stride 4 has fewer than the 8 rows or columns that the pixel decoder makes one of.
-    if min(height, width) < 29:
-        raise ValueError(
-            f"pixel_values_videos has frames of {height}x{width} pixels, expected at least 29x29: resize the video."
-        )
-    if pixel_mask is not None and pixel_mask.shape != (num_videos, num_frames, height, width):
-        raise ValueError(
-            f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {(num_videos, num_frames, height, width)}: "
-            "pixel_values_videos without the channels."
-        )
-    if annotated_frames is not None:
-        if annotated_frames.ndim > 2 or len(annotated_frames) != num_videos:
-            raise ValueError(
-                f"annotated_frames has shape {tuple(annotated_frames.shape)}, expected ({num_videos},) or "
-                f"({num_videos}, num_annotated)"
-            )
-        _check_range("annotated_frames", annotated_frames, num_frames)

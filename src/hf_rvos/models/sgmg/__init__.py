@@ -12,7 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+from hf_rvos.models.sgmg.configuration_fast_sgmg import FastSgMgConfig
 from hf_rvos.models.sgmg.configuration_sgmg import SgMgConfig
+from hf_rvos.models.sgmg.modeling_fast_sgmg import (
+    FastSgMgForReferringVideoSegmentation,
+    FastSgMgModel,
+    FastSgMgPreTrainedModel,
+    FastSgMgSceneFeatures,
+)
 from hf_rvos.models.sgmg.modeling_sgmg import (
     SgMgForReferringVideoSegmentation,
     SgMgModel,
@@ -24,6 +31,11 @@ from hf_rvos.models.sgmg.modeling_sgmg import (
 
 
 __all__ = [
+    "FastSgMgConfig",
+    "FastSgMgForReferringVideoSegmentation",
+    "FastSgMgModel",
+    "FastSgMgPreTrainedModel",
+    "FastSgMgSceneFeatures",
     "SgMgConfig",
     "SgMgForReferringVideoSegmentation",
     "SgMgModel",

@@ -18,6 +18,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+
 
 @strict
 class SgMgConfig(PreTrainedConfig):
@@ -121,24 +123,15 @@ class SgMgConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        for name in (
+        check_counts(
+            self,
             *("hidden_size", "num_queries", "encoder_layers", "decoder_layers", "attention_heads"),
             *("fusion_attention_heads", "encoder_points", "decoder_points", "feedforward_size", "kernel_channels"),
             *("refinement_channels", "num_classes"),
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        )
         if self.gaussian_bandwidth <= 0:
             raise ValueError(f"gaussian_bandwidth is {self.gaussian_bandwidth}, expected more than 0")
         if self.patch_size not in (1, 2, 4):
             raise ValueError(f"patch_size is {self.patch_size}, expected 1, 2 or 4")
-        for name in ("dropout", "text_projection_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a probability below 1")
-        for name, divisor in (
-            ("attention_heads", self.attention_heads),
-            ("fusion_attention_heads", self.fusion_attention_heads),
-            ("the groups of a normalisation", 32),
-        ):
-            if self.hidden_size % divisor:
-                raise ValueError(f"hidden_size ({self.hidden_size}) must be divisible by {name} ({divisor})")
+        check_dropouts(self, "dropout", "text_projection_dropout")
+        check_hidden_size(self, "attention_heads", "fusion_attention_heads")

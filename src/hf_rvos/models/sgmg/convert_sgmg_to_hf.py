@@ -29,6 +29,7 @@ from transformers import PreTrainedConfig
 from hf_rvos.backbones import backbone_config, convert_backbone_state_dict, infer_backbone_config
 from hf_rvos.conversion import (
     build_config,
+    check_options,
     check_output,
     count_modules,
     infer_roberta_config,
@@ -36,6 +37,7 @@ from hf_rvos.conversion import (
     read_overrides,
     rename_keys,
     save_converted,
+    split_backbone,
 )
 from hf_rvos.models.sgmg.configuration_sgmg import SgMgConfig
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgForReferringVideoSegmentation
@@ -46,7 +48,6 @@ from hf_rvos.utils.logging import get_logger
 logger = get_logger(__name__)
 
 DEFAULT_TOKENIZER = "roberta-base"
-BACKBONE_PREFIX = "backbone.0.body."
 LICENCE_NOTE = (
     "The official SgMg weights are licensed under CC BY-NC 4.0: non-commercial use only, with attribution. A "
     "converted checkpoint stays under this licence."
@@ -112,16 +113,13 @@ def convert_state_dict(state_dict: dict[str, torch.Tensor], backbone: PreTrained
     Raises:
         ValueError: if a tensor is not one of SgMg.
     """
-    backbone_weights, others, guides = {}, {}, {}
-    for name, tensor in state_dict.items():
-        if name.startswith(BACKBONE_PREFIX):
-            backbone_weights[name.removeprefix(BACKBONE_PREFIX)] = tensor
-        elif name in _GUIDES:
-            mask_channels = tensor.shape[0]  # the released model has as many between the convolutions
-            others[name] = tensor[:, :mask_channels].clone()
-            guides[f"model.guide_convs.{_GUIDES[name]}.weight"] = tensor[:, mask_channels:].clone()
-        elif not name.startswith("transformer.decoder.bbox_embed."):
-            others[name] = tensor
+    backbone_weights, others = split_backbone(state_dict)
+    guides = {}
+    for name, level in _GUIDES.items():
+        if name in others:
+            mask_channels = len(others[name])  # the released model has as many between the convolutions
+            guides[f"model.guide_convs.{level}.weight"] = others[name][:, mask_channels:].clone()
+            others[name] = others[name][:, :mask_channels].clone()
     renamed = rename_keys(others, RENAMING_RULES, "SgMg") | guides
     for name, tensor in convert_backbone_state_dict(backbone_weights, backbone).items():
         renamed[f"model.backbone.{name}"] = tensor
@@ -142,17 +140,7 @@ def infer_config(state_dict: dict[str, torch.Tensor], arguments: dict, overrides
     Raises:
         ValueError: if the tensors are not those of SgMg, or the run used an option that no released model has.
     """
-    for option, expected in (
-        ("with_box_refine", True),
-        ("rel_coord", True),
-        ("two_stage", False),
-        ("num_feature_levels", 4),
-    ):
-        if arguments.get(option, expected) != expected:
-            raise ValueError(
-                f"The checkpoint was trained with {option}={arguments[option]!r}; only {expected!r} is supported, "
-                "which all released models have."
-            )
+    check_options(arguments, with_box_refine=True, rel_coord=True, two_stage=False, num_feature_levels=4)
     overrides = dict(overrides or {})
     try:
         heads = overrides.get("attention_heads", arguments.get("nheads", 8))
@@ -175,11 +163,7 @@ def infer_config(state_dict: dict[str, torch.Tensor], arguments: dict, overrides
         raise ValueError(f"The checkpoint has no tensor {error}: it is not one of SgMg.") from error
     name = overrides.pop("backbone", None) or arguments.get("backbone")
     if "backbone_config" not in overrides:
-        body = {
-            key.removeprefix(BACKBONE_PREFIX): value
-            for key, value in state_dict.items()
-            if key.startswith(BACKBONE_PREFIX)
-        }
+        body, _ = split_backbone(state_dict)
         fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
     return build_config(SgMgConfig, fields, overrides, "SgMg")
 

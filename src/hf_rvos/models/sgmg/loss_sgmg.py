@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from hf_rvos.losses import PreparedLabels, count_valid_frames
-from hf_rvos.losses.criterion import _layer_losses
+from hf_rvos.losses.criterion import layer_losses
 from hf_rvos.losses.mask_losses import mask_dice_loss, mask_focal_loss
 
 
@@ -53,7 +53,7 @@ def multi_granularity_loss(
     num_items = count_valid_frames(labels.valid_frames)
     loss, loss_dict = 0.0, {}
     for layer in (-1, *range(len(layer_outputs) - 1)):
-        losses = _layer_losses(layer_outputs[layer], query_indices[layer], labels, focal_alpha)
+        losses = layer_losses(layer_outputs[layer], query_indices[layer], labels, focal_alpha)
         if refined_masks is not None:
             masks = refined_masks[layer].float()
             losses |= {f"{name}_low": losses[name] for name in ("loss_mask", "loss_dice")}

@@ -35,28 +35,29 @@ from transformers.utils.generic import can_return_tuple
 
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.kernels import KernelGuardMixin
-from hf_rvos.layers.attention import MultiHeadAttention
-from hf_rvos.layers.deformable_attention import DeformableAttention
-from hf_rvos.layers.deformable_transformer import (
-    DeformableDecoderLayer,
-    DeformableEncoderLayer,
-    FeedForward,
-    encoder_reference_points,
-    inverse_sigmoid,
-)
+from hf_rvos.layers.box_decoder import BoxRefiningDecoder
+from hf_rvos.layers.deformable_transformer import DeformableEncoderLayer, encoder_reference_points
 from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
-from hf_rvos.layers.mlp import MLP
-from hf_rvos.layers.position_embedding import (
-    pixel_position_embedding,
-    unpadded_pixel_position_embedding,
-    word_position_embedding,
+from hf_rvos.layers.frame_geometry import (
+    keep_annotated_frames,
+    level_positions,
+    resize_pixel_mask,
+    unpadded_frame_sizes,
+    valid_ratios_of,
+    whole_frame_sizes,
 )
+from hf_rvos.layers.initialization import init_shared_layer
+from hf_rvos.layers.mlp import MLP
+from hf_rvos.layers.position_embedding import word_position_embedding
+from hf_rvos.layers.projections import LevelProjection, TextProjection
 from hf_rvos.layers.remembered import remembered
 from hf_rvos.layers.text_fusion import TextGuidedFusion
 from hf_rvos.losses import match_queries, prepare_labels
+from hf_rvos.modeling_inputs import check_text, check_video_index, check_videos
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.models.sgmg.configuration_sgmg import SgMgConfig
 from hf_rvos.models.sgmg.loss_sgmg import multi_granularity_loss
+from hf_rvos.ops.queries import best_query
 
 
 NUM_FEATURE_LEVELS = 4  # strides 8, 16, 32 of the backbone and 64
@@ -177,31 +178,6 @@ class SgMgModelOutput(ModelOutput):
     frame_mask: torch.BoolTensor | None = None
 
 
-class SgMgTextProjection(nn.Module):
-    """Bring words or sentence to the width of the transformer."""
-
-    def __init__(self, text_size: int, hidden_size: int, dropout: float):
-        super().__init__()
-        self.linear = nn.Linear(text_size, hidden_size)
-        self.norm = nn.LayerNorm(hidden_size, eps=1e-12)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.dropout(self.norm(self.linear(features)))
-
-
-class SgMgLevelProjection(nn.Module):
-    """Bring a feature map of the backbone to the width of the transformer."""
-
-    def __init__(self, in_channels: int, hidden_size: int, kernel_size: int = 1, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, hidden_size, kernel_size, stride, padding=kernel_size // 2)
-        self.norm = nn.GroupNorm(32, hidden_size)
-
-    def forward(self, feature_map: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.conv(feature_map))
-
-
 def gaussian_filters(
     shapes: tuple[tuple[int, int], ...], bandwidth: float, device: torch.device
 ) -> list[torch.Tensor]:
@@ -314,65 +290,6 @@ def _window_sums(values: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.stack((total - second_last - last, total - first - last, total - first - second), dim)
 
 
-class SgMgDecoder(nn.Module):
-    """Find the object in each frame: queries start from the sentence and refine their boxes."""
-
-    def __init__(self, config: SgMgConfig):
-        super().__init__()
-        size = config.hidden_size
-        self.query_positions = nn.Parameter(torch.empty(config.num_queries, size))
-        self.reference_points = nn.Linear(size, 2)
-        self.layers = nn.ModuleList(
-            DeformableDecoderLayer(
-                size,
-                config.attention_heads,
-                NUM_FEATURE_LEVELS,
-                config.decoder_points,
-                config.feedforward_size,
-                config.dropout,
-            )
-            for _ in range(config.decoder_layers)
-        )
-        self.box_heads = nn.ModuleList(MLP(size, size, 4, 3) for _ in range(config.decoder_layers))
-
-    def forward(
-        self,
-        sentences: torch.Tensor,
-        memory: torch.Tensor,
-        spatial_shapes: list[tuple[int, int]],
-        memory_mask: torch.Tensor | None,
-        valid_ratios: torch.Tensor | None,
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...], torch.Tensor]:
-        """
-        Args:
-            sentences: `(num_frames, hidden_size)`, the sentence that each frame is searched for.
-            memory: `(num_frames, num_tokens, hidden_size)` encoded pixels.
-            spatial_shapes: `(height, width)` of each level.
-            memory_mask: `(num_frames, num_tokens)`, True at real tokens, or None.
-            valid_ratios: `(num_frames, num_levels, 2)` share of real columns and rows, or None.
-
-        Returns:
-            Queries after each layer `(num_frames, num_queries, hidden_size)`, boxes after each layer
-            `(num_frames, num_queries, 4)` cxcywh, and the initial points `(1, num_queries, 2)`.
-        """
-        positions = self.query_positions[None]
-        queries = sentences[:, None].expand(-1, positions.shape[1], -1)
-        initial_points = self.reference_points(positions).float().sigmoid()
-        references = initial_points.expand(queries.shape[0], -1, -1)
-        hidden_states, boxes = (), ()
-        for layer, box_head in zip(self.layers, self.box_heads):
-            in_padded_frame = references[:, :, None]
-            if valid_ratios is not None:
-                in_padded_frame = in_padded_frame * valid_ratios[:, None].repeat(1, 1, 1, references.shape[-1] // 2)
-            queries = layer(queries, positions, memory, in_padded_frame, spatial_shapes, memory_mask)
-            # A point becomes the centre of the first box, whose size starts from the head alone.
-            start = F.pad(inverse_sigmoid(references), (0, 4 - references.shape[-1]))
-            box = (box_head(queries).float() + start).sigmoid()
-            references = box.detach()
-            hidden_states, boxes = (*hidden_states, queries), (*boxes, box)
-        return hidden_states, boxes, initial_points
-
-
 class SgMgRefinementStage(nn.Module):
     """Correct mask logits with what a backbone map shows, at one resolution.
 
@@ -445,27 +362,9 @@ class SgMgPreTrainedModel(KernelGuardMixin, PreTrainedModel):
     def _init_weights(self, module: nn.Module):
         """Initial values of the released code."""
         super()._init_weights(module)
-        if isinstance(module, (MultiHeadAttention, FeedForward, MLP)):
-            for child in module.modules():
-                if isinstance(child, nn.Linear):
-                    init.xavier_uniform_(child.weight)
-                    init.zeros_(child.bias)
-        elif isinstance(module, DeformableAttention):
-            _init_deformable_attention(module)
-        elif isinstance(module, SgMgLevelProjection):
-            init.xavier_uniform_(module.conv.weight)
-            init.zeros_(module.conv.bias)
-        elif isinstance(module, (SgMgTextProjection, SgMgSpectrumAugmentation, SgMgRefinementStage)):
+        init_shared_layer(module)
+        if isinstance(module, (TextProjection, SgMgSpectrumAugmentation, SgMgRefinementStage)):
             _init_as_torch(module)
-        elif isinstance(module, SgMgDecoder):
-            init.normal_(module.query_positions)
-            init.xavier_uniform_(module.reference_points.weight)
-            init.zeros_(module.reference_points.bias)
-            for head in module.box_heads:
-                init.zeros_(head.layers[-1].weight)
-                init.zeros_(head.layers[-1].bias)
-            first_bias = torch.tensor([0.0, 0.0, -2.0, -2.0])  # boxes start small
-            init.copy_(module.box_heads[0].layers[-1].bias, first_bias)
         elif isinstance(module, SgMgModel):
             init.normal_(module.level_embedding)
             _init_as_torch(module.guide_convs)
@@ -484,23 +383,6 @@ def _init_as_torch(module: nn.Module):
                 init.uniform_(layer.bias, -bound, bound)
 
 
-def _init_deformable_attention(module: DeformableAttention):
-    """Heads look in directions around a circle, points at growing distance (Deformable DETR, appendix A.4)."""
-    angles = torch.arange(module.num_heads, dtype=torch.float32) * (2 * math.pi / module.num_heads)
-    directions = torch.stack((angles.cos(), angles.sin()), -1)
-    directions = directions / directions.abs().amax(-1, keepdim=True)
-    steps = torch.arange(1, module.num_points + 1, dtype=torch.float32)
-    offsets = directions[:, None, None] * steps[:, None]
-    offsets = offsets.expand(module.num_heads, module.num_levels, module.num_points, 2)
-    init.zeros_(module.sampling_offsets.weight)
-    init.copy_(module.sampling_offsets.bias, offsets.flatten())
-    init.zeros_(module.attention_weights.weight)
-    init.zeros_(module.attention_weights.bias)
-    for projection in (module.value_proj, module.output_proj):
-        init.xavier_uniform_(projection.weight)
-        init.zeros_(projection.bias)
-
-
 class SgMgModel(SgMgPreTrainedModel):
     """SgMg up to the queries and the merged pixels, without the heads for scores and masks."""
 
@@ -510,8 +392,8 @@ class SgMgModel(SgMgPreTrainedModel):
         self.backbone = load_backbone(config)
         self.text_encoder = AutoModel.from_config(config.text_config)
         text_sizes = (config.text_config.hidden_size, size, config.text_projection_dropout)
-        self.word_projection = SgMgTextProjection(*text_sizes)
-        self.sentence_projection = SgMgTextProjection(*text_sizes)
+        self.word_projection = TextProjection(*text_sizes)
+        self.sentence_projection = TextProjection(*text_sizes)
         if len(self.backbone.channels) != 4:
             raise ValueError(
                 f"backbone_config exports {len(self.backbone.channels)} feature maps, expected 4, with strides 4, 8, "
@@ -519,8 +401,8 @@ class SgMgModel(SgMgPreTrainedModel):
             )
         fine_channels, *channels = self.backbone.channels
         self.level_projections = nn.ModuleList(
-            [SgMgLevelProjection(in_channels, size) for in_channels in channels]
-            + [SgMgLevelProjection(channels[-1], size, kernel_size=3, stride=2)]
+            [LevelProjection(in_channels, size) for in_channels in channels]
+            + [LevelProjection(channels[-1], size, kernel_size=3, stride=2)]
         )
         self.level_embedding = nn.Parameter(torch.empty(NUM_FEATURE_LEVELS, size))
         self.fusion = TextGuidedFusion(size, config.fusion_attention_heads)
@@ -539,7 +421,16 @@ class SgMgModel(SgMgPreTrainedModel):
             )
             for _ in range(config.encoder_layers)
         )
-        self.decoder = SgMgDecoder(config)
+        self.decoder = BoxRefiningDecoder(
+            size,
+            config.num_queries,
+            config.decoder_layers,
+            config.attention_heads,
+            NUM_FEATURE_LEVELS,
+            config.decoder_points,
+            config.feedforward_size,
+            config.dropout,
+        )
         # Stride 8 and 4; empty without refinement.
         guide_channels = (channels[0], fine_channels) if config.mask_refinement else ()
         self.guide_convs = nn.ModuleList(
@@ -601,16 +492,13 @@ class SgMgModel(SgMgPreTrainedModel):
         Raises:
             ValueError: if an input has the wrong rank or the sizes do not fit together.
         """
-        _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
+        check_videos(pixel_values_videos, pixel_mask, annotated_frames)
         num_videos, num_frames, _, height, width = pixel_values_videos.shape
         feature_maps = extract_frame_features(self.backbone, pixel_values_videos)
         if annotated_frames is not None:
-            annotated_frames = annotated_frames.view(num_videos, -1)
-            # (num_videos, num_annotated) places among the frames of all videos.
-            rows = annotated_frames + num_frames * torch.arange(num_videos, device=annotated_frames.device)[:, None]
-            feature_maps = [fmap[rows.flatten()] for fmap in feature_maps]
-            pixel_mask = None if pixel_mask is None else pixel_mask.flatten(0, 1)[rows]
-            num_frames = annotated_frames.shape[1]
+            frames = annotated_frames.view(num_videos, -1)
+            feature_maps, pixel_mask = keep_annotated_frames(feature_maps, pixel_mask, frames, num_frames)
+            num_frames = frames.shape[1]
 
         folded = (num_videos, num_frames)
         levels = [projection(fmap) for projection, fmap in zip(self.level_projections, feature_maps[1:])]
@@ -624,36 +512,18 @@ class SgMgModel(SgMgPreTrainedModel):
         ]
 
         if pixel_mask is None:
-            masks = valid_ratios = None
-            size = self.config.hidden_size
-            positions = [
-                unpadded_pixel_position_embedding(*shape, size, pixels.device)[None] for shape in spatial_shapes
-            ]
-            frame_sizes = torch.stack(
-                [pixels.new_full((num_videos,), side, dtype=torch.float32) for side in (height, width)], dim=-1
-            )
+            masks = None
+            frame_sizes = whole_frame_sizes(num_videos, (height, width), pixels.device)
         else:
-            full_mask = pixel_mask.flatten(0, 1)[:, None].float()
-            masks = [F.interpolate(full_mask, size=shape, mode="nearest")[:, 0].bool() for shape in spatial_shapes]
-            positions = [
-                pixel_position_embedding(mask, self.config.hidden_size).unflatten(0, folded) for mask in masks
-            ]
-            valid_ratios = torch.stack(
-                [torch.stack((mask[:, 0].float().mean(1), mask[:, :, 0].float().mean(1)), -1) for mask in masks],
-                dim=1,
-            ).unflatten(0, folded)
-            # Frames without a real pixel, at the end of a shorter clip, must not divide by zero.
-            valid_ratios = torch.where(valid_ratios > 0, valid_ratios, 1.0)
-            masks = torch.cat([mask.flatten(1) for mask in masks], dim=1).unflatten(0, folded)
-            first = pixel_mask[:, 0]
-            frame_sizes = torch.stack((first[:, :, 0].sum(1), first[:, 0].sum(1)), dim=-1).float()
-
+            masks = resize_pixel_mask(pixel_mask, spatial_shapes)
+            frame_sizes = unpadded_frame_sizes(pixel_mask)
+        positions = level_positions(spatial_shapes, masks, self.config.hidden_size, pixels.device)
         return SgMgVideoFeatures(
             pixels=pixels,
             projected_pixels=self.fusion.project_pixels(pixels),
             pixel_positions=torch.cat([position.flatten(2, 3) for position in positions], 2).to(pixels.dtype),
-            pixel_mask=masks,
-            valid_ratios=valid_ratios,
+            pixel_mask=None if masks is None else torch.cat([mask.flatten(2) for mask in masks], dim=2),
+            valid_ratios=None if masks is None else valid_ratios_of(masks),
             coarse_guides=guides[0] if guides else None,
             fine_guides=guides[1] if guides else None,
             frame_sizes=frame_sizes,
@@ -677,18 +547,9 @@ class SgMgModel(SgMgPreTrainedModel):
         Raises:
             ValueError: if `input_ids` does not have two dimensions or `attention_mask` another shape.
         """
-        if input_ids.ndim != 2:
-            raise ValueError(
-                f"input_ids has {input_ids.ndim} dimensions, expected 2: (num_expressions, num_words). A single "
-                "expression needs a leading dimension, e.g. input_ids.unsqueeze(0)."
-            )
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        if attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, expected that of input_ids: "
-                f"{tuple(input_ids.shape)}"
-            )
+        check_text(input_ids, attention_mask)
         encoded = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         words = self.word_projection(encoded.last_hidden_state)
         return SgMgTextFeatures(
@@ -697,6 +558,49 @@ class SgMgModel(SgMgPreTrainedModel):
             word_positions=word_position_embedding(attention_mask, self.config.hidden_size).to(words.dtype),
             word_mask=attention_mask.bool(),
         )
+
+    def fuse_and_encode(
+        self, video_features: SgMgVideoFeatures, text_features: SgMgTextFeatures, video_index: torch.Tensor | None
+    ) -> tuple[SgMgVideoFeatures, torch.Tensor]:
+        """Let the pixels look at the words, then at each other.
+
+        Returns:
+            The features of the video of each expression, and the encoded pixels
+            `(num_expressions * num_frames, num_tokens, hidden_size)`.
+        """
+        video, text = video_features.select(video_index), text_features
+        # The same words for all levels and frames: the tokens of a clip are one sequence.
+        fused = self.fusion(
+            video.pixels.flatten(1, 2),
+            video.projected_pixels.flatten(1, 2),
+            text.words,
+            text.word_positions,
+            text.word_mask,
+        )
+        return video, self.encode(fused.view_as(video.pixels), video)
+
+    def encode(self, fused: torch.Tensor, video: SgMgVideoFeatures) -> torch.Tensor:
+        """Spectrum augmentation and deformable encoder.
+
+        Args:
+            fused: `(num_clips, num_frames, num_tokens, hidden_size)`, the levels one after the other.
+            video: Features of the video of each clip.
+
+        Returns:
+            `(num_clips * num_frames, num_tokens, hidden_size)`.
+        """
+        shapes = video.spatial_shapes
+        memory = self.augment(self.fused_spectra, fused.flatten(0, 1), shapes)
+        lengths = [height * width for height, width in shapes]
+        level_code = torch.cat([code.expand(n, -1) for n, code in zip(lengths, self.level_embedding)])
+        positions = video.pixel_positions + level_code
+        if video.pixel_mask is not None:
+            positions = positions.expand(len(fused), -1, -1, -1)
+        memory_mask, valid_ratios = _fold_frames(video.pixel_mask), _fold_frames(video.valid_ratios)
+        references = encoder_reference_points(shapes, valid_ratios, memory.device)
+        for layer in self.encoder_layers:
+            memory = layer(memory, positions.flatten(0, 1), references, shapes, memory_mask)
+        return memory
 
     @can_return_tuple
     def forward(
@@ -716,10 +620,35 @@ class SgMgModel(SgMgPreTrainedModel):
         Returns:
             [`SgMgModelOutput`]
         """
+        video_features, text_features = self.embed_inputs(
+            pixel_values_videos,
+            pixel_mask,
+            input_ids,
+            attention_mask,
+            video_index,
+            annotated_frames,
+            video_features,
+            text_features,
+        )
+        video, memory = self.fuse_and_encode(video_features, text_features, video_index)
+        return self.decode(video, memory, text_features.sentence)
+
+    def embed_inputs(
+        self,
+        pixel_values_videos: torch.Tensor | None,
+        pixel_mask: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        video_index: torch.Tensor | None,
+        annotated_frames: torch.Tensor | None,
+        video_features: SgMgVideoFeatures | None,
+        text_features: SgMgTextFeatures | None,
+    ) -> tuple[SgMgVideoFeatures, SgMgTextFeatures]:
+        """Features of videos and expressions, checked and computed where they are not given."""
         if video_features is None:
             if pixel_values_videos is None:
                 raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
-            _check_videos(pixel_values_videos, pixel_mask, annotated_frames)
+            check_videos(pixel_values_videos, pixel_mask, annotated_frames)
         if text_features is None and input_ids is None:
             raise ValueError("input_ids is missing: give the tokens of a text, or text_features of an earlier call.")
         # Text first: its encoder looks at values of the mask, for which an accelerator would have to end the backbone.
@@ -727,50 +656,45 @@ class SgMgModel(SgMgPreTrainedModel):
             text_features = self.get_text_features(input_ids, attention_mask)
         num_expressions = text_features.words.shape[0]
         num_videos = len(pixel_values_videos) if video_features is None else len(video_features.pixels)
-        _check_video_index(video_index, num_expressions, num_videos)
+        check_video_index(video_index, num_expressions, num_videos)
         if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
+        return video_features, text_features
 
-        video, text = video_features.select(video_index), text_features
-        num_frames = video.pixels.shape[1]
-        shapes = video.spatial_shapes
+    def decode(self, video: SgMgVideoFeatures, memory: torch.Tensor, sentences: torch.Tensor) -> SgMgModelOutput:
+        """Look for the object of each expression.
 
-        # The same words for all levels and frames: the tokens of a clip are one sequence.
-        fused = self.fusion(
-            video.pixels.flatten(1, 2),
-            video.projected_pixels.flatten(1, 2),
-            text.words,
-            text.word_positions,
-            text.word_mask,
+        Args:
+            video: Features of the video of each expression.
+            memory: `(num_expressions * num_frames, num_tokens, hidden_size)` encoded pixels.
+            sentences: `(num_expressions, hidden_size)`.
+
+        Returns:
+            [`SgMgModelOutput`]
+        """
+        memory_mask, valid_ratios = _fold_frames(video.pixel_mask), _fold_frames(video.valid_ratios)
+        # In each frame, all queries start as the sentence.
+        sentences = sentences.repeat_interleave(video.pixels.shape[1], dim=0)
+        queries = sentences[:, None].expand(-1, self.config.num_queries, -1)
+        hidden_states, boxes, initial_points = self.decoder(
+            queries, memory, video.spatial_shapes, memory_mask, valid_ratios
         )
-        fused = fused.view(num_expressions * num_frames, -1, fused.shape[-1])
-        memory = self.augment(self.fused_spectra, fused, shapes)
-        lengths = [height * width for height, width in shapes]
-        level_code = torch.cat([code.expand(n, -1) for n, code in zip(lengths, self.level_embedding)])
-        positions = video.pixel_positions + level_code
-        if video.pixel_mask is not None:
-            positions = positions.expand(num_expressions, -1, -1, -1)
-        positions = positions.flatten(0, 1)
-        memory_mask = None if video.pixel_mask is None else video.pixel_mask.flatten(0, 1)
-        valid_ratios = None if video.valid_ratios is None else video.valid_ratios.flatten(0, 1)
-        references = encoder_reference_points(shapes, valid_ratios, memory.device)
-        for layer in self.encoder_layers:
-            memory = layer(memory, positions, references, shapes, memory_mask)
-
-        sentences = text.sentence.repeat_interleave(num_frames, dim=0)
-        hidden_states, boxes, initial_points = self.decoder(sentences, memory, shapes, memory_mask, valid_ratios)
-        has_guides = video.coarse_guides is not None
         return SgMgModelOutput(
             hidden_states=hidden_states,
             boxes=boxes,
             initial_reference_points=initial_points,
             encoder_last_hidden_state=memory,
-            merged_memory=_merge_levels(memory, shapes),
-            coarse_guides=video.coarse_guides.flatten(0, 1) if has_guides else None,
-            fine_guides=video.fine_guides.flatten(0, 1) if has_guides else None,
+            merged_memory=_merge_levels(memory, video.spatial_shapes),
+            coarse_guides=_fold_frames(video.coarse_guides),
+            fine_guides=_fold_frames(video.fine_guides),
             frame_sizes=video.frame_sizes,
             frame_mask=None if video.pixel_mask is None else video.pixel_mask[:, :, 0],
         )
+
+
+def _fold_frames(values: torch.Tensor | None) -> torch.Tensor | None:
+    """`(num_clips, num_frames, ...)` to `(num_clips * num_frames, ...)`."""
+    return None if values is None else values.flatten(0, 1)
 
 
 def _merge_levels(memory: torch.Tensor, shapes: list[tuple[int, int]]) -> torch.Tensor:
@@ -787,10 +711,12 @@ def _merge_levels(memory: torch.Tensor, shapes: list[tuple[int, int]]) -> torch.
 class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
     """SgMg with the heads that score the queries and draw their masks."""
 
+    _model_class = SgMgModel
+
     def __init__(self, config: SgMgConfig):
         super().__init__(config)
         size, patch_area = config.hidden_size, config.patch_size**2
-        self.model = SgMgModel(config)
+        self.model = self._model_class(config)
         self.class_heads = nn.ModuleList(nn.Linear(size, config.num_classes) for _ in range(config.decoder_layers))
         # Conditional patch kernels: two layers that each query predicts, one output for each mask pixel of a patch.
         self.mask_head = DynamicMaskHead(size, config.kernel_channels, 2, PATCH_STRIDE, patch_area)
@@ -888,6 +814,7 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
             video_features,
             text_features,
             return_dict=True,
+            **kwargs,
         )
         final = self._score(features, -1)
         query_index = auxiliary = loss = loss_dict = None
@@ -1003,67 +930,3 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
 def _by_query(per_frame: torch.Tensor, features: SgMgModelOutput) -> torch.Tensor:
     """`(num_expressions * num_frames, queries, ...)` to `(num_expressions, queries, num_frames, ...)`."""
     return per_frame.unflatten(0, (features.frame_sizes.shape[0], -1)).transpose(1, 2)
-
-
-def best_query(logits: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """The query that a clip is answered with: highest score in the mean over the frames, for its best class.
-
-    Args:
-        logits: `(num_expressions, num_queries, num_frames, num_classes)`.
-        frame_mask: `(num_expressions, num_frames)`, True at frames that count, or None when all do.
-
-    Returns:
-        `(num_expressions,)` indices.
-    """
-    scores = logits.float().sigmoid()
-    if frame_mask is None:
-        means = scores.mean(2)
-    else:
-        means = (scores * frame_mask[:, None, :, None]).sum(2) / frame_mask.sum(1)[:, None, None]
-    return means.amax(-1).argmax(1)
-
-
-def _check_video_index(video_index: torch.Tensor | None, num_expressions: int, num_videos: int):
-    if video_index is None:
-        if num_expressions != num_videos:
-            raise ValueError(
-                f"There are {num_expressions} expressions for {num_videos} videos. Give video_index, of shape "
-                "(num_expressions,), to say which video each expression refers to."
-            )
-        return
-    if video_index.shape != (num_expressions,):
-        raise ValueError(f"video_index has shape {tuple(video_index.shape)}, expected ({num_expressions},)")
-    _check_range("video_index", video_index, num_videos)
-
-
-def _check_range(name: str, index: torch.Tensor, size: int):
-    """Look at values where that is free: on an accelerator the host would wait for them, and a trace has none."""
-    if index.device.type == "cpu" and not torch.compiler.is_compiling() and not ((0 <= index) & (index < size)).all():
-        raise ValueError(f"{name} is {index.tolist()}, expected values from 0 to {size - 1}")
-
-
-def _check_videos(
-    pixel_values_videos: torch.Tensor, pixel_mask: torch.Tensor | None, annotated_frames: torch.Tensor | None
-):
-    if pixel_values_videos.ndim != 5:
-        raise ValueError(
-            f"pixel_values_videos has {pixel_values_videos.ndim} dimensions, expected 5: (num_videos, num_frames, 3, "
-            "height, width). A single clip needs a leading dimension, e.g. clip.unsqueeze(0)."
-        )
-    num_videos, num_frames, num_channels, height, width = pixel_values_videos.shape
-    if num_channels != 3:
-        raise ValueError(
-            f"pixel_values_videos has shape {tuple(pixel_values_videos.shape)}, expected 3 channels in the third place"
-        )
-    if pixel_mask is not None and pixel_mask.shape != (num_videos, num_frames, height, width):
-        raise ValueError(
-            f"pixel_mask has shape {tuple(pixel_mask.shape)}, expected {(num_videos, num_frames, height, width)}: "
-            "pixel_values_videos without the channels."
-        )
-    if annotated_frames is not None:
-        if annotated_frames.ndim > 2 or len(annotated_frames) != num_videos:
-            raise ValueError(
-                f"annotated_frames has shape {tuple(annotated_frames.shape)}, expected ({num_videos},) or "
-                f"({num_videos}, num_annotated)"
-            )
-        _check_range("annotated_frames", annotated_frames, num_frames)

@@ -35,6 +35,7 @@ from hf_rvos.conversion import (
     read_overrides,
     rename_keys,
     save_converted,
+    split_backbone,
 )
 from hf_rvos.models.soc.configuration_soc import SocConfig
 from hf_rvos.models.soc.modeling_soc import NUM_FEATURE_LEVELS, SocForReferringVideoSegmentation
@@ -45,7 +46,6 @@ from hf_rvos.utils.logging import get_logger
 logger = get_logger(__name__)
 
 DEFAULT_TOKENIZER = "roberta-base"
-BACKBONE_PREFIX = "backbone.0.body."
 LICENCE_NOTE = (
     "The repository of the official SOC code and checkpoints states no licence. Without one you may not be allowed to "
     "use or pass on its checkpoints, converted or not: ask its authors first."
@@ -126,12 +126,7 @@ def convert_state_dict(state_dict: dict[str, torch.Tensor], backbone: PreTrained
     Raises:
         ValueError: if a tensor is not one of SOC.
     """
-    backbone_weights, others = {}, {}
-    for name, tensor in state_dict.items():
-        if name.startswith(BACKBONE_PREFIX):
-            backbone_weights[name.removeprefix(BACKBONE_PREFIX)] = tensor
-        elif not name.startswith("transformer.decoder.bbox_embed."):
-            others[name] = tensor
+    backbone_weights, others = split_backbone(state_dict)
     renamed = rename_keys(others, RENAMING_RULES, "SOC")
     for name, tensor in convert_backbone_state_dict(backbone_weights, backbone).items():
         renamed[f"model.backbone.{name}"] = tensor
@@ -181,11 +176,7 @@ def infer_config(
         raise ValueError(f"The checkpoint has no tensor {error}: it is not one of SOC.") from error
     name = overrides.pop("backbone", None) or (arguments or {}).get("backbone")
     if "backbone_config" not in overrides:
-        body = {
-            key.removeprefix(BACKBONE_PREFIX): value
-            for key, value in state_dict.items()
-            if key.startswith(BACKBONE_PREFIX)
-        }
+        body, _ = split_backbone(state_dict)
         fields["backbone_config"] = backbone_config(name) if name else infer_backbone_config(body)
     return build_config(SocConfig, fields, overrides, "SOC")
 

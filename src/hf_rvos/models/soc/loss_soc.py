@@ -25,6 +25,7 @@ import torch.nn.functional as F
 
 from hf_rvos.losses import PreparedLabels, count_valid_frames, prepare_labels
 from hf_rvos.losses.box_losses import box_giou_loss, box_l1_distance
+from hf_rvos.losses.criterion import score_and_box_losses
 from hf_rvos.losses.mask_losses import dice_score, sigmoid_focal_loss
 from hf_rvos.losses.matcher import class_cost
 
@@ -151,19 +152,9 @@ def _layer_losses(
     layer_output: Mapping[str, torch.Tensor], query_index: torch.Tensor, labels: PreparedLabels
 ) -> dict[str, torch.Tensor]:
     """Losses of one decoder layer, summed over the batch; those of boxes and masks see the matched query only."""
-    logits = layer_output["logits"].float()
-    num_expressions, num_queries, _, num_classes = logits.shape
-    is_matched = query_index.unsqueeze(1) == torch.arange(num_queries, device=logits.device)  # (E, Q)
-    is_class = labels.classes.unsqueeze(2) == torch.arange(num_classes, device=logits.device)  # (E, T, K)
-    class_targets = is_matched[:, :, None, None] * (is_class * labels.valid_frames.unsqueeze(2)).unsqueeze(1)
-
-    samples = torch.arange(num_expressions, device=logits.device)
-    boxes = layer_output["pred_boxes"][samples, query_index].float()
+    samples = torch.arange(len(query_index), device=query_index.device)
     mask_logits = resize_masks(layer_output["pred_masks"][samples, query_index].float(), labels.masks.shape[-2:])
-    return {
-        "loss_ce": sigmoid_focal_loss(logits, class_targets).sum(),
-        "loss_bbox": box_l1_distance(boxes, labels.boxes).sum(),
-        "loss_giou": box_giou_loss(boxes, labels.boxes).sum(),
+    return score_and_box_losses(layer_output, query_index, labels) | {
         "loss_mask": sigmoid_focal_loss(mask_logits, labels.masks).mean((-2, -1)).sum(),
         "loss_dice": (1 - frame_dice(mask_logits, labels.masks)).sum(),
     }

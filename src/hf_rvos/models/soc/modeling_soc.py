@@ -44,6 +44,7 @@ from hf_rvos.layers.frame_geometry import (
     resize_pixel_mask,
     unpadded_frame_sizes,
     valid_ratios_of,
+    whole_frame_sizes,
 )
 from hf_rvos.layers.initialization import init_shared_layer
 from hf_rvos.layers.mlp import MLP
@@ -473,9 +474,7 @@ class SocModel(SocPreTrainedModel):
         pixels = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1).unflatten(0, folded)
         if pixel_mask is None:
             masks = None
-            frame_sizes = torch.stack(
-                [pixels.new_full((num_videos,), side, dtype=torch.float32) for side in (height, width)], dim=-1
-            )
+            frame_sizes = whole_frame_sizes(num_videos, (height, width), pixels.device)
         else:
             masks = resize_pixel_mask(pixel_mask, shapes)
             frame_sizes = unpadded_frame_sizes(pixel_mask)
