@@ -255,9 +255,16 @@ def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
 
 
 @pytest.mark.slow  # two interpreters start and train
-def test_two_processes_share_a_run(tiny_recipe, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517"]
+@pytest.mark.parametrize(
+    "changes",
+    # Without the object cluster the pooler of the text encoder does nothing and gets no gradient.
+    [["seed=1"], ["model.model_type=soc", "model.use_object_cluster=false"]],
+    ids=["all parameters", "some parameters"],
+)
+def test_two_processes_share_a_run(tiny_recipe, tmp_path, changes):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["examples/train.py", "--config", str(tiny_recipe), "--output_dir", str(tmp_path)]
+    command += ["--override", *changes]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(ROOT / "src")
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
