@@ -43,7 +43,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object, set_seed
+from accelerate.utils import broadcast_object_list, gather_object, set_seed
 from huggingface_hub.errors import StrictDataclassError
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -384,11 +384,7 @@ def main() -> None:
 
 def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
     """Train, evaluate and save what a task describes."""
-    accelerator = Accelerator(
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        # A model without one of its parts may keep weights that nothing uses.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+    accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
     if recipe.num_processes not in (None, accelerator.num_processes):
         raise ValueError(
             f"the recipe is meant for {recipe.num_processes} processes, this run has {accelerator.num_processes}; "

@@ -257,7 +257,7 @@ def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
 @pytest.mark.slow  # two interpreters start and train
 @pytest.mark.parametrize(
     "changes",
-    # Without the object cluster the pooler of the text encoder does nothing and gets no gradient.
+    # Without the object cluster the pooler of the text encoder does nothing, and waits for no gradient.
     [["seed=1"], ["model.model_type=soc", "model.use_object_cluster=false"]],
     ids=["all parameters", "some parameters"],
 )

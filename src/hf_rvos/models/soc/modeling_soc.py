@@ -424,6 +424,8 @@ class SocModel(SocPreTrainedModel):
         )
         if config.use_object_cluster:
             self.object_cluster = SocObjectCluster(config)
+        elif pooler := getattr(self.text_encoder, "pooler", None):
+            pooler.requires_grad_(False)  # the cluster alone asks for the sentence
         self.pixel_decoder = SocPixelDecoder(config, fine_channels)
         self.post_init()
 
