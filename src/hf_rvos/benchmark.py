@@ -118,6 +118,7 @@ STAGES = (
 REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
     (modeling_sgmg, "half_spectrum_filters"),
+    (modeling_sgmg, "bicubic_weights"),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
     (deformable_attention, "spatial_layout"),

@@ -189,17 +189,25 @@ def test_group_of_two_videos_is_refused(model):
 
 
 @torch.no_grad()
-def test_residual_decoupling_adds_and_normalises():
-    model = fast_model(residual_decoupling=True)
-    decoupling = model.model.decoupling
-    memory, words = torch.randn(2, 6, 64).double(), torch.randn(2, 3, 64).double()
-    mask = torch.tensor([[True, True, False], [True, True, True]])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("weights_at_once", [1, 1 << 22])
+def test_decoupling_is_attention_of_the_shared_pixels_to_the_words_of_each_expression(
+    monkeypatch, residual, weights_at_once
+):
+    monkeypatch.setattr("hf_rvos.models.sgmg.modeling_fast_sgmg.WEIGHTS_AT_ONCE", weights_at_once)
+    decoupling = fast_model(residual_decoupling=residual).model.decoupling
+    memory, words = torch.randn(2, 6, 64).double(), torch.randn(2, 3, 5, 64).double()
+    positions = torch.randn_like(words)
+    word_mask = torch.rand(2, 3, 5) > 0.3
+    word_mask[..., 0] = True
     queries = decoupling.attention.q_proj(memory)
-    found = decoupling(memory, queries, words, torch.zeros_like(words), mask)
-    gathered = decoupling.attention(memory, words, words, mask)
-    torch.testing.assert_close(found, decoupling.norm(memory + gathered))
-    decoupling.norm = None
-    torch.testing.assert_close(decoupling(memory, queries, words, torch.zeros_like(words), mask), memory * gathered)
+    found = decoupling(memory, queries, words, positions, word_mask).unflatten(0, (2, 3))
+    for group in range(2):
+        for place in range(3):
+            pixels, row = memory[group : group + 1], (slice(group, group + 1), place)
+            gathered = decoupling.attention(pixels, words[row] + positions[row], words[row], word_mask[row])
+            expected = decoupling.norm(pixels + gathered) if residual else pixels * gathered
+            torch.testing.assert_close(found[row], expected)
 
 
 # Training

@@ -33,6 +33,7 @@ from hf_rvos.models.sgmg import (
 )
 from hf_rvos.models.sgmg.modeling_sgmg import (
     SgMgSpectrumAugmentation,
+    _merge_levels,
     gaussian_filters,
     half_spectrum_filters,
 )
@@ -265,6 +266,18 @@ def test_filters_are_resized_from_level_to_level():
     assert first[8, 0] == pytest.approx(math.exp(-36 / 98))
     torch.testing.assert_close(second, first.view(8, 2, 6, 2).mean((1, 3)))  # bilinear at half the size
     torch.testing.assert_close(third, second.view(4, 2, 3, 2).mean((1, 3)))
+
+
+@pytest.mark.parametrize("shapes", [[(23, 40), (12, 20), (6, 10), (3, 5)], [(1, 2), (1, 1), (1, 1), (1, 1)]])
+def test_levels_are_merged_as_by_bicubic_interpolation(shapes):
+    torch.manual_seed(0)
+    memory = torch.randn(2, sum(height * width for height, width in shapes), 3).double()
+    levels = memory.split([height * width for height, width in shapes], dim=1)
+    maps = [tokens.transpose(1, 2).unflatten(2, shape) for tokens, shape in zip(levels, shapes[:3])]
+    expected = sum(
+        torch.nn.functional.interpolate(level, size=shapes[0], mode="bicubic", align_corners=False) for level in maps
+    )
+    torch.testing.assert_close(_merge_levels(memory, shapes), expected)
 
 
 @torch.no_grad()

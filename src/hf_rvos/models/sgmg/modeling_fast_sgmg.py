@@ -41,7 +41,7 @@ from hf_rvos.models.sgmg.modeling_sgmg import (
 )
 
 
-# Attention weights that the fusion holds at once during inference.
+# Attention weights that fusion and decoupling hold at once during inference.
 WEIGHTS_AT_ONCE = 1 << 22
 
 
@@ -104,6 +104,28 @@ def _lay_out_groups(videos: list[int], group_index: list[int] | None, device: to
     )
 
 
+def _word_weights(
+    attention: MultiHeadAttention, queries: torch.Tensor, keys: torch.Tensor, word_mask: torch.Tensor
+) -> torch.Tensor:
+    """How much each pixel takes from each word of each expression of its group.
+
+    The pixels of a group are the same for all its expressions, whose words are looked at side by side.
+
+    Args:
+        attention: The attention; its dropout is not used.
+        queries: `(num_groups, num_tokens, hidden_size)` projected pixels.
+        keys: `(num_groups, group_size, num_words, hidden_size)` projected words.
+        word_mask: `(num_groups, group_size, num_words)`, True at real words. Without one, all words count.
+
+    Returns:
+        `(num_groups, heads, num_tokens, group_size, num_words)`; a sum over the words is 1.
+    """
+    queries, keys = attention.split_heads(queries), attention.split_heads(keys.flatten(1, 2))
+    scores = (queries @ (keys * queries.shape[-1] ** -0.5).transpose(-2, -1)).unflatten(-1, word_mask.shape[1:])
+    scores = scores.masked_fill(~word_mask[:, None, None], torch.finfo(scores.dtype).min)
+    return scores.softmax(-1)
+
+
 class FastSgMgDecoupling(nn.Module):
     """Multi-instance decoupling: the pixels of one expression out of those that all expressions of a group share.
 
@@ -128,20 +150,37 @@ class FastSgMgDecoupling(nn.Module):
     ) -> torch.Tensor:
         """
         Args:
-            memory: `(num_expressions, num_tokens, hidden_size)`, that of the group of each expression.
+            memory: `(num_groups, num_tokens, hidden_size)` encoded pixels.
             projected_memory: `attention.q_proj(memory)`, same shape.
-            words: `(num_expressions, num_words, hidden_size)`.
+            words: `(num_groups, group_size, num_words, hidden_size)`.
             word_positions: same shape as `words`.
-            word_mask: `(num_expressions, num_words)`, True at real words.
+            word_mask: `(num_groups, group_size, num_words)`, True at real words.
 
         Returns:
-            Same shape as `memory`.
+            `(num_groups * group_size, num_tokens, hidden_size)`.
         """
-        # An absent expression has no word to look at, and what it gets is not used.
-        word_mask = word_mask | ~word_mask.any(1, keepdim=True)
-        keys, values = self.attention.k_proj(words + word_positions), self.attention.v_proj(words)
-        gathered = self.attention.attend(projected_memory, keys, values, word_mask)
-        return memory * gathered if self.norm is None else self.norm(memory + gathered)
+        attention = self.attention
+        keys, values = attention.k_proj(words + word_positions), attention.v_proj(words)
+        # The output projection is linear: it is applied to the few words in place of the many pixels.
+        head_size = values.shape[-1] // attention.num_heads
+        per_head = attention.out_proj.weight.t().unflatten(
+            0, (attention.num_heads, head_size)
+        )  # (heads, C / heads, C)
+        values = torch.einsum("gnlhd,hdc->gnhlc", values.unflatten(-1, (-1, head_size)), per_head).flatten(2, 3)
+
+        def decouple(keys: torch.Tensor, values: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
+            weights = _word_weights(attention, projected_memory, keys, word_mask)
+            gathered = weights.permute(0, 3, 2, 1, 4).flatten(3) @ values + attention.out_proj.bias
+            shared = memory[:, None]
+            return shared * gathered if self.norm is None else self.norm(shared + gathered)
+
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return decouple(keys, values, word_mask).flatten(0, 1)
+        # Few expressions at a time, so that the attention weights do not outgrow what is returned.
+        per_expression = projected_memory[..., 0].numel() * values.shape[2]
+        size = max(1, WEIGHTS_AT_ONCE // per_expression)
+        parts = zip(keys.split(size, 1), values.split(size, 1), word_mask.split(size, 1))
+        return torch.cat([decouple(*part) for part in parts], dim=1).flatten(0, 1)
 
 
 class FastSgMgPreTrainedModel(SgMgPreTrainedModel):
@@ -237,24 +276,21 @@ class FastSgMgModel(FastSgMgPreTrainedModel, SgMgModel):
         """
         attention = self.fusion.attention
         is_present = word_mask.any(-1)
-        keys, values = attention.k_proj(words + positions), attention.v_proj(words)
-        # All words of a group side by side: the sum over the expressions is then part of the product with the values.
-        keys, values = (attention.split_heads(tokens.flatten(1, 2)) for tokens in (keys, values))
-        queries = attention.split_heads(queries)  # (G, heads, tokens, C / heads)
-        keys = keys.transpose(-2, -1) * queries.shape[-1] ** -0.5
+        keys = attention.k_proj(words + positions)
+        values = attention.split_heads(attention.v_proj(words).flatten(1, 2))
 
-        def attend(part: torch.Tensor) -> torch.Tensor:
-            scores = (part @ keys).unflatten(-1, word_mask.shape[1:])  # (G, heads, tokens, N, words)
-            scores = scores.masked_fill(~word_mask[:, None, None], torch.finfo(scores.dtype).min)
-            weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-            return (weights * is_present[:, None, None, :, None]).flatten(-2) @ values
+        def gather(queries: torch.Tensor) -> torch.Tensor:
+            weights = _word_weights(attention, queries, keys, word_mask)
+            # All words of a group side by side: the product with the values is also the sum over the expressions.
+            return ((weights * is_present[:, None, None, :, None]).flatten(-2) @ values).transpose(1, 2).flatten(2)
 
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            summed = attend(queries)
+            summed = gather(queries)
         else:
-            per_token = keys.shape[-1] * queries.shape[0] * queries.shape[1]
-            summed = torch.cat([attend(part) for part in queries.split(max(1, WEIGHTS_AT_ONCE // per_token), 2)], 2)
-        projected = F.linear(summed.transpose(1, 2).flatten(2), attention.out_proj.weight)
+            per_token = len(queries) * attention.num_heads * values.shape[2]
+            size = max(1, WEIGHTS_AT_ONCE // per_token)
+            summed = torch.cat([gather(part) for part in queries.split(size, 1)], dim=1)
+        projected = F.linear(summed, attention.out_proj.weight)
         return projected + is_present.sum(1)[:, None, None] * attention.out_proj.bias
 
     @can_return_tuple
@@ -293,18 +329,14 @@ class FastSgMgModel(FastSgMgPreTrainedModel, SgMgModel):
         if scene_features is None:
             groups = _lay_out_groups(list(range(num_expressions)) if videos is None else videos, wanted, device)
             scene_features = self._encode_groups(video_features, text_features, groups)
-        scene, num_groups = scene_features, len(scene_features.memory)
-        # One group is shared without a copy for each expression.
-        memory, projected = (
-            values.flatten(1, 2).expand(num_expressions, -1, -1)
-            if num_groups == 1
-            else values.flatten(1, 2)[scene.group_rows]
-            for values in (scene.memory, scene.projected_memory)
-        )
-        memory = self.decoupling(
-            memory, projected, text_features.words, text_features.word_positions, text_features.word_mask
-        )
-        memory = memory.view(-1, *scene.memory.shape[2:])
+        shared = [values.flatten(1, 2) for values in (scene_features.memory, scene_features.projected_memory)]
+        text = [text_features.words, text_features.word_positions, text_features.word_mask]
+        if len(shared[0]) == 1:  # of one group, the pixels are there once for all expressions
+            memory = self.decoupling(*shared, *(values[None] for values in text))
+        else:
+            rows = scene_features.group_rows
+            memory = self.decoupling(*(values[rows] for values in shared), *(values[:, None] for values in text))
+        memory = memory.view(-1, *scene_features.memory.shape[2:])
         return self.decode(video_features.select(video_index), memory, text_features.sentence)
 
 

@@ -697,15 +697,28 @@ def _fold_frames(values: torch.Tensor | None) -> torch.Tensor | None:
     return None if values is None else values.flatten(0, 1)
 
 
+@remembered
+def bicubic_weights(length: int, size: int, device: torch.device) -> torch.Tensor:
+    """What `size` resized entries take from `length` entries, `(size, length)` float64."""
+    rows = torch.eye(length, dtype=torch.float64, device=device)[None, :, None]
+    return F.interpolate(rows, size=(1, size), mode="bicubic", align_corners=False)[0, :, 0].t()
+
+
 def _merge_levels(memory: torch.Tensor, shapes: list[tuple[int, int]]) -> torch.Tensor:
-    """Sum of the levels with strides 8, 16 and 32 at the size of the first; bicubic, as the released code does it."""
-    merged = 0
-    for tokens, shape in zip(memory.split([height * width for height, width in shapes], dim=1), shapes[:3]):
-        level = tokens.transpose(1, 2).unflatten(2, shape)
-        if shape != shapes[0]:
-            level = F.interpolate(level, size=shapes[0], mode="bicubic", align_corners=False)
-        merged = merged + level
-    return merged
+    """Sum of the levels with strides 8, 16 and 32 at the size of the first; bicubic, as the released code does it.
+
+    Resizing is linear and goes along one side after the other, so it is two matrix products over tokens as they lie.
+    """
+    (height, width), num_frames = shapes[0], len(memory)
+    first, *coarser = memory.split([height * width for height, width in shapes], dim=1)[:3]
+    merged = first.unflatten(1, shapes[0])
+    for tokens, (rows, columns) in zip(coarser, shapes[1:]):
+        along_x = bicubic_weights(columns, width, memory.device).to(memory.dtype)
+        along_y = bicubic_weights(rows, height, memory.device).to(memory.dtype)
+        wide = along_x.expand(num_frames * rows, -1, -1) @ tokens.reshape(num_frames * rows, columns, -1)
+        level = along_y.expand(num_frames, -1, -1) @ wide.view(num_frames, rows, -1)
+        merged = merged + level.view(num_frames, height, width, -1)
+    return merged.permute(0, 3, 1, 2)
 
 
 class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
