@@ -12,15 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import math
+import types
 
 import pytest
 import torch
 from torch import nn
 
+from hf_rvos.layers import deformable_attention
 from hf_rvos.layers.deformable_attention import (
     IM2COL_STEP,
     DeformableAttention,
     MultiScaleDeformableAttention,
+    sample_maps,
     spatial_layout,
 )
 
@@ -157,6 +160,28 @@ def test_masked_tokens_have_value_zero():
     torch.testing.assert_close(attention(**inputs, memory_mask=mask), found)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("device_op", [False, True], ids=["cpu", "any device"])
+def test_few_queries_that_sample_first_get_the_same(masked, device_op, monkeypatch):
+    torch.manual_seed(0)
+    module = DeformableAttention(16, 4, len(SHAPES), 3).double()
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    query, memory = torch.randn(2, 3, 16).double(), torch.randn(2, NUM_TOKENS, 16).double()
+    # Boxes that reach beyond the map, where a sample has no bias.
+    references = torch.rand(2, 3, 1, 4).double()
+    mask = torch.rand(2, NUM_TOKENS) > 0.3 if masked else None
+    if device_op:
+        monkeypatch.setattr(deformable_attention, "DeformableSampling", types.SimpleNamespace(apply=sample_maps))
+    calls = []
+    module.value_proj.register_forward_hook(lambda *args: calls.append(args))
+    expected = module(query, memory, references, SHAPES, mask)
+    with torch.no_grad():
+        found = module(query, memory, references, SHAPES, mask)
+    assert len(calls) == 1
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("box", [False, True], ids=["points", "boxes"])
 @torch.no_grad()
 def test_bfloat16_module_stays_near_float32(box):
@@ -169,21 +194,23 @@ def test_bfloat16_module_stays_near_float32(box):
     assert (found.float() - expected).abs().mean() < 0.02 * expected.abs().mean()
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("setting", ["float32", "bfloat16", "autocast"])
-@torch.no_grad()
-def test_the_kernel_gets_contiguous_inputs_of_one_dtype(setting):
+def test_the_kernel_gets_contiguous_inputs_of_one_dtype(setting, training):
     attention, inputs = tiny_attention(), attention_inputs(box=True)
     if setting == "bfloat16":
         attention.bfloat16()
         inputs |= {name: inputs[name].bfloat16() for name in ("query", "memory")}
     seen = []
-    attention.attn.register_forward_pre_hook(lambda module, args: seen.extend(args))
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=setting == "autocast"):
+    attention.attn.register_forward_pre_hook(lambda module, args: seen.append(args))
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=setting == "autocast")
+    with torch.set_grad_enabled(training), autocast:
         attention(**inputs, memory_mask=torch.ones(2, NUM_TOKENS, dtype=torch.bool))
-    value, shapes, shapes_list, starts, locations, weights, step = seen
-    assert {tensor.dtype for tensor in (value, locations, weights)} == {torch.float32}
-    assert all(tensor.is_contiguous() for tensor in (value, shapes, starts, locations, weights))
-    assert len(value) % min(len(value), step) == 0
+    assert len(seen) == (1 if training else 2)  # without gradients few queries sample first
+    for value, shapes, _, starts, locations, weights, step in seen:
+        assert {tensor.dtype for tensor in (value, locations, weights)} == {torch.float32}
+        assert all(tensor.is_contiguous() for tensor in (value, shapes, starts, locations, weights))
+        assert len(value) % min(len(value), step) == 0
 
 
 def test_gradients_of_the_sampling_are_right():

@@ -146,10 +146,6 @@ class DeformableAttention(nn.Module):
             Same shape as `query`.
         """
         batch_size, num_queries, _ = query.shape
-        layout = spatial_layout(tuple(spatial_shapes), query.device)
-        value = self.value_proj(memory)
-        if memory_mask is not None:
-            value = value * memory_mask[..., None].to(value.dtype)
         per_head = (batch_size, num_queries, self.num_heads, self.num_levels, self.num_points)
         # Locations in half precision would move samples by several pixels, and the CUDA kernel wants one dtype.
         dtype = torch.promote_types(query.dtype, torch.float32)
@@ -159,17 +155,53 @@ class DeformableAttention(nn.Module):
         references = reference_points[:, :, None, :, None].to(dtype)
         if references.shape[-1] == 2:
             # Flat, because broadcasting along a dimension of two is slow on CPU.
+            layout = spatial_layout(tuple(spatial_shapes), query.device)
             extents = layout.extents.repeat_interleave(self.num_points, 0).flatten()
             steps = (offsets.flatten(-3) / extents).view_as(offsets)
         else:
             steps = offsets / self.num_points * references[..., 2:] * 0.5
-        attended = self.attn(
-            value.to(dtype).unflatten(-1, (self.num_heads, -1)),
-            layout.shapes,
-            spatial_shapes,
-            layout.starts,
-            references[..., :2] + steps,
-            weights,
-            IM2COL_STEP,
-        )
+        sampling = (spatial_shapes, references[..., :2] + steps, weights)
+        if num_queries * self.num_heads < memory.shape[1] and not torch.is_grad_enabled():
+            attended = self._sample_and_project(memory, memory_mask, *sampling)
+        else:
+            value = self.value_proj(memory)
+            if memory_mask is not None:
+                value = value * memory_mask[..., None].to(value.dtype)
+            attended = self._sample(value.unflatten(-1, (self.num_heads, -1)), *sampling)
         return self.output_proj(attended.to(query.dtype))
+
+    def _sample(
+        self,
+        value: torch.Tensor,
+        spatial_shapes: list[tuple[int, int]],
+        locations: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> torch.Tensor:
+        layout = spatial_layout(tuple(spatial_shapes), value.device)
+        value = value.to(weights.dtype)
+        return self.attn(value, layout.shapes, spatial_shapes, layout.starts, locations, weights, IM2COL_STEP)
+
+    def _sample_and_project(
+        self,
+        memory: torch.Tensor,
+        memory_mask: torch.Tensor | None,
+        spatial_shapes: list[tuple[int, int]],
+        locations: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> torch.Tensor:
+        """The same for few queries, where most values would never be looked at.
+
+        Both steps are linear, so what is sampled can be projected in place of all tokens. Samples outside the map and
+        at masked tokens are zero and get no bias either: a map of ones tells how much of each sum is real.
+        """
+        num_queries, num_heads = locations.shape[1:3]
+        is_real = memory.new_ones(memory.shape[:2]) if memory_mask is None else memory_mask.to(memory.dtype)
+        if memory_mask is not None:
+            memory = memory * is_real[..., None]
+        # Heads look at all channels here, each like a query of its own.
+        sampling = (spatial_shapes, locations.flatten(1, 2).unsqueeze(2), weights.flatten(1, 2).unsqueeze(2))
+        sampled = self._sample(memory.contiguous()[:, :, None], *sampling).unflatten(1, (num_queries, num_heads))
+        share = self._sample(is_real[:, :, None, None], *sampling).unflatten(1, (num_queries, num_heads))
+        weight = self.value_proj.weight.unflatten(0, (num_heads, -1))  # (heads, C / heads, C)
+        projected = torch.einsum("bqhc,hdc->bqhd", sampled.to(weight.dtype), weight)
+        return (projected + share.to(weight.dtype) * self.value_proj.bias.view(num_heads, -1)).flatten(2)
