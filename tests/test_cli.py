@@ -108,6 +108,13 @@ def test_overlay_lands_in_the_current_folder_by_default(here, model, video):
     assert "the star" in result.stdout and "of 40" in result.stdout
 
 
+@pytest.mark.parametrize("name", hf_rvos.list_embedded_checkpoints())
+def test_segment_takes_the_short_name_of_an_embedded_checkpoint(here, video, name):
+    result = run("segment", video, "the red circle", "--model", name, "--json", "result.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((here / "result.json").read_text())["model"] == name
+
+
 def test_segment_takes_a_folder_of_frames_in_bfloat16(here, model, tmp_path_factory):
     frames = tmp_path_factory.mktemp("frames")
     for index, frame in enumerate(moving_square(num_frames=3, height=41, width=61)):
