@@ -163,10 +163,8 @@ class FastSgMgDecoupling(nn.Module):
         keys, values = attention.k_proj(words + word_positions), attention.v_proj(words)
         # The output projection is linear: it is applied to the few words in place of the many pixels.
         head_size = values.shape[-1] // attention.num_heads
-        per_head = attention.out_proj.weight.t().unflatten(
-            0, (attention.num_heads, head_size)
-        )  # (heads, C / heads, C)
-        values = torch.einsum("gnlhd,hdc->gnhlc", values.unflatten(-1, (-1, head_size)), per_head).flatten(2, 3)
+        projection = attention.out_proj.weight.t().unflatten(0, (-1, head_size))  # (heads, C / heads, C)
+        values = torch.einsum("gnlhd,hdc->gnhlc", values.unflatten(-1, (-1, head_size)), projection).flatten(2, 3)
 
         def decouple(keys: torch.Tensor, values: torch.Tensor, word_mask: torch.Tensor) -> torch.Tensor:
             weights = _word_weights(attention, projected_memory, keys, word_mask)
