@@ -15,7 +15,7 @@
 
     python examples/compare_models.py --config examples/recipes/tiny_comparison.yaml --num_processes 2
 
-A model of the first table takes an hour or two on two cores. The same command goes on where an interrupted one
+A model of the first table takes about an hour on two cores. The same command goes on where an interrupted one
 stopped, and leaves alone what is finished. `--table models` makes one of the tables, `--only soc sgmg` trains no other
 models, `--dry_run` tells what there is to do. Without a GPU, or with ACCELERATE_USE_CPU=true, all of it is done on the
 CPU.
