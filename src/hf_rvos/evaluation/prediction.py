@@ -1,0 +1,225 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Predictions of a model for all expressions of a video, clip by clip, in the form that each protocol wants."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_rvos.data.media import load_clip
+from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
+from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
+
+
+GROUPINGS = ("video", "one-per-object", "single")
+
+
+def group_expressions(object_ids: Sequence[Any], grouping: str) -> list[int]:
+    """Which expressions of a video a model is asked together; Fast SgMg lets the answers depend on it.
+
+    Args:
+        object_ids: What each expression refers to, in the order of the data set.
+        grouping: `"video"` for all together, as published for Ref-YouTube-VOS. `"one-per-object"` for the n-th
+            expression of every object together, as published for Ref-DAVIS17, where these are the expressions of
+            annotator n. `"single"` for each alone.
+
+    Returns:
+        Number of the group of each expression, from 0.
+    """
+    if grouping not in GROUPINGS:
+        raise ValueError(f"grouping is {grouping!r}, expected one of {', '.join(GROUPINGS)}")
+    if grouping == "video":
+        return [0] * len(object_ids)
+    if grouping == "single":
+        return list(range(len(object_ids)))
+    seen: Counter = Counter()
+    groups = []
+    for target in object_ids:
+        groups.append(seen[target])
+        seen[target] += 1
+    return groups
+
+
+@dataclass(frozen=True)
+class ClipPrediction:
+    """What a model says of the frames of one clip.
+
+    Args:
+        positions: Frames of the clip, as positions in the `frames` of the rows.
+        frames: Their pixels, `(num_frames, height, width, 3)` uint8.
+        outputs: Of the model, for all expressions.
+        input_size: `(height, width)` of the frames after resizing, if they were padded after it.
+        processor: What enlarges the masks.
+        threshold: Probability above which a pixel belongs to the object.
+    """
+
+    positions: range
+    frames: np.ndarray
+    outputs: ReferringVideoSegmentationOutput
+    input_size: tuple[int, int] | None
+    processor: Any
+    threshold: float
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        return self.frames.shape[1:3]
+
+    def track(self, index: int) -> dict[str, Any]:
+        """Masks `(num_frames, height, width)` of an expression at the size of the video, its score and the like."""
+        track = self.processor.post_process_referring_video_segmentation(
+            self._of_expression(index),
+            threshold=self.threshold,
+            target_sizes=[self.frame_size],
+            input_sizes=self.input_size and [self.input_size],
+        )[0]
+        return track | {"masks": track["masks"].cpu().numpy()}
+
+    def label_maps(self, groups: list[list[int]]) -> Iterator[np.ndarray]:
+        """For each group of expressions the map of its objects, 1 for the first, uint8 at the size of the video."""
+        for group in groups:
+            maps = self.processor.post_process_davis(self.outputs, self.frame_size, self.input_size, [group])
+            yield maps[0].cpu().numpy()
+
+    def detections(self, index: int, resize_logits: bool) -> dict[str, Any]:
+        """All queries of an expression of one annotated frame, best first."""
+        detections = self.processor.post_process_instance_segmentation(
+            self._of_expression(index),
+            [self.frame_size],
+            self.input_size and [self.input_size],
+            self.threshold,
+            resize_logits,
+        )[0]
+        return {name: values.cpu().numpy() for name, values in detections.items()}
+
+    def _of_expression(self, index: int) -> ReferringVideoSegmentationOutput:
+        one = slice(index, index + 1)
+        outputs = self.outputs
+        return ReferringVideoSegmentationOutput(
+            logits=outputs.logits[one],
+            pred_boxes=outputs.pred_boxes[one],
+            pred_masks=outputs.pred_masks[one],
+            query_index=None if outputs.query_index is None else outputs.query_index[one],
+            mask_stride=outputs.mask_stride,
+        )
+
+
+class ModelPredictor:
+    """Asks a model for all expressions of a video together: its features are computed once for all of them.
+
+    Args:
+        model: A model for referring video segmentation; put into evaluation mode.
+        processor: Its processor.
+        threshold: Probability above which a pixel belongs to the object.
+        clip_length: Frames that go through the model together. The query of an expression is chosen for each clip.
+        grouping: Which expressions a model such as Fast SgMg is asked together, see `group_expressions`.
+        text_column: `"expression"`, or `"expression_raw"` for the sentence as the benchmark stores it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        threshold: float = 0.5,
+        clip_length: int = DEFAULT_CLIP_LENGTH,
+        grouping: str = "video",
+        text_column: str = "expression",
+    ):
+        if clip_length < 1:
+            raise ValueError(f"clip_length is {clip_length}, expected at least 1 frame")
+        group_expressions([], grouping)  # refuses an unknown one before any work
+        self.model = model.eval()
+        self.processor = processor
+        self.threshold = threshold
+        self.clip_length = clip_length
+        self.grouping = grouping
+        self.text_column = text_column
+
+    def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[ClipPrediction]:
+        """Predict one clip after the other, while the frames of the next one are read.
+
+        Args:
+            rows: All expressions of one video.
+            root: Folder of the data set.
+        """
+        length = len(rows[0]["frames"])
+        clips = [range(start, min(start + self.clip_length, length)) for start in range(0, length, self.clip_length)]
+        extra = self._text_inputs(rows)
+        for positions, frames in _read_ahead(rows[0], root, clips):
+            yield self._predict(positions, frames, extra, queries="best")
+
+    def annotated_frame(
+        self, rows: Sequence[Mapping[str, Any]], root: Path | None, window: Sequence[int], position: int
+    ) -> ClipPrediction:
+        """Predict a single frame, seen together with those around it, with the masks of all queries.
+
+        Args:
+            rows: All expressions of the frame.
+            root: Folder of the data set.
+            window: Positions of the frames that the model sees; some can be there twice.
+            position: Which of them is the frame.
+        """
+        frames = load_clip(rows[0], root, list(window))
+        annotated = torch.tensor([position], device=self.model.device)
+        extra = self._text_inputs(rows) | {"annotated_frames": annotated}
+        return self._predict(range(window[position], window[position] + 1), frames, extra, queries="all")
+
+    @torch.inference_mode()
+    def _text_inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        device = self.model.device
+        tokens = self.processor(text=[row[self.text_column] for row in rows], return_tensors="pt").to(device)
+        inputs = {
+            "text_features": self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"]),
+            "video_index": torch.zeros(len(rows), dtype=torch.long, device=device),
+        }
+        if self.grouping != "video":  # which is what models do by themselves
+            targets = [tuple(row["object_ids"] or ()) for row in rows]
+            inputs["group_index"] = torch.tensor(group_expressions(targets, self.grouping), device=device)
+        return inputs
+
+    @torch.inference_mode()
+    def _predict(self, positions: range, frames: np.ndarray, extra: dict[str, Any], queries: str) -> ClipPrediction:
+        pixels = self.processor.video_processor(videos=frames, return_tensors="pt")
+        pixel_mask, input_size = pixels["pixel_mask"], None
+        if pixel_mask.all():  # nothing is padded, and the model has less to compute without a mask
+            pixel_mask = None
+        else:
+            input_size = self.processor.video_processor.unpadded_sizes(pixel_mask)[0][1:]
+            pixel_mask = pixel_mask.to(self.model.device)
+        outputs = self.model(
+            pixel_values_videos=pixels["pixel_values_videos"].to(self.model.device, self.model.dtype),
+            pixel_mask=pixel_mask,
+            queries=queries,
+            **extra,
+        )
+        return ClipPrediction(positions, frames, outputs, input_size, self.processor, self.threshold)
+
+
+def _read_ahead(
+    row: Mapping[str, Any], root: Path | None, clips: Sequence[range]
+) -> Iterator[tuple[range, np.ndarray]]:
+    """Frames of each clip; those of the next one are read in the background."""
+    with ThreadPoolExecutor(1) as reader:
+        read = partial(reader.submit, load_clip, row, root)
+        upcoming = read(list(clips[0]))
+        for positions, following in zip(clips, [*clips[1:], None]):
+            frames = upcoming.result()
+            upcoming = following and read(list(following))
+            yield positions, frames
