@@ -12,3 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 """Datasets: builders, sampling of clips, transforms and batches. Import what is needed from the modules themselves."""
+
+from typing import Any
+
+
+__all__ = ["load_dataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_dataset":  # not imported before it is used: `datasets` is heavy and optional
+        from hf_rvos.data.loading import load_dataset
+
+        return load_dataset
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
