@@ -11,44 +11,25 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The command `hf-rvos`. What is wrong with its input ends it with one line on standard error and exit code 2."""
+"""The command `hf-rvos benchmark`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
+from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, check_device, load_segmenter, refuse_both
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
     from hf_rvos.processing import RvosProcessor
-    from hf_rvos.utils.video_io import VideoReader
-
-MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
-
-app = typer.Typer(
-    help="Segment what sentences describe in videos.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-
-class Dtype(StrEnum):
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 class Precision(StrEnum):
@@ -57,69 +38,6 @@ class Precision(StrEnum):
     float16 = "float16"
 
 
-class ModelType(StrEnum):
-    referformer = "referformer"
-    sgmg = "sgmg"
-    soc = "soc"
-
-
-@app.callback()
-def _commands() -> None:
-    """Segment what sentences describe in videos."""
-
-
-@app.command()
-def segment(
-    video: Annotated[str, typer.Argument(help="Path or URL of a video, or a folder of .jpg or .png frames.")],
-    text: Annotated[list[str], typer.Argument(help="One sentence or several, each in quotes.")],
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
-    output: Annotated[Path, typer.Option(help="Video with the masks drawn over it.")] = Path("overlay.mp4"),
-    masks: Annotated[
-        Path | None, typer.Option(help="New folder for black and white PNGs, one subfolder for each sentence.")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="File for scores, boxes and run-length encoded masks.")
-    ] = None,
-    threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first accelerator if any.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
-) -> None:
-    """Segment what sentences describe in a video."""
-    with _bad_input_as_one_line():
-        from hf_rvos.pipelines.referring_video_segmentation import check_threshold
-        from hf_rvos.utils.files import check_output_file, check_output_folder
-        from hf_rvos.utils.video_io import open_video
-
-        check_threshold(threshold)
-        check_output_file(output, "--output")
-        if masks is not None:
-            check_output_folder(masks, "--masks")
-        if json_file is not None:
-            check_output_file(json_file, "--json")
-        reader = open_video(video)
-        segmenter = _load_segmenter(model, device, dtype)
-        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_CHECKPOINT)
-    _print_tracks(tracks)
-
-
-@app.command()
-def convert(
-    model: Annotated[ModelType, typer.Option(help="Which official code wrote the checkpoint.")],
-    checkpoint: Annotated[Path, typer.Option(help="Official .pth file.")],
-    output: Annotated[Path, typer.Option(help="Folder for the converted model and its processor.")],
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Hub id or folder of the tokenizer; the published one if not given.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="JSON file whose entries override the configuration.")] = None,
-) -> None:
-    """Convert an official checkpoint to a folder for from_pretrained."""
-    with _bad_input_as_one_line():
-        converter = import_module(f"hf_rvos.models.{model}.convert_{model}_to_hf")
-        converter.convert_checkpoint(checkpoint, output, tokenizer, config)
-    typer.echo(f"Converted {checkpoint} to {output}")
-
-
-@app.command()
 def benchmark(
     video: Annotated[
         str | None,
@@ -159,16 +77,16 @@ def benchmark(
     json_file: Annotated[Path | None, typer.Option("--json", help="File for all numbers.")] = None,
 ) -> None:
     """Time the stages of segmenting one clip, or compare models and numbers of sentences."""
-    with _bad_input_as_one_line(), ExitStack() as stack:
+    with bad_input_as_one_line(), ExitStack() as stack:
         import torch
 
         from hf_rvos.benchmark import Clip, Contestant, compare, example_sentences, machine, measure
         from hf_rvos.utils.files import check_output_file, replace_when_done
         from hf_rvos.utils.video_io import open_video
 
-        _refuse_both("--text", text, "--num-sentences", num_sentences)
-        _refuse_both("VIDEO", video, "--height", height)
-        _refuse_both("VIDEO", video, "--width", width)
+        refuse_both("--text", text, "--num-sentences", num_sentences)
+        refuse_both("VIDEO", video, "--height", height)
+        refuse_both("VIDEO", video, "--width", width)
         if json_file is not None:
             check_output_file(json_file, "--json")
         if threads is not None:
@@ -179,7 +97,7 @@ def benchmark(
         names = [*(model or ()), *(f"random {name}" for name in random or ())] or [DEFAULT_CHECKPOINT]
         if len(set(names)) < len(names):
             raise ValueError(f"--model: {', '.join(names)} names a model twice")
-        loaded = [_load_segmenter(name, device, Dtype.float32) for name in model or ([] if random else [None])]
+        loaded = [load_segmenter(name, device, Dtype.float32) for name in model or ([] if random else [None])]
         contestants = [(segmenter.model, segmenter.processor) for segmenter in loaded]
         contestants += [_random_segmenter(name, device) for name in random or ()]
         contestants = [Contestant(name, *parts) for name, parts in zip(names, contestants, strict=True)]
@@ -206,54 +124,6 @@ def benchmark(
     (_print_comparison if "comparison" in report else _print_benchmark)(report)
 
 
-def main() -> None:
-    app()
-
-
-@contextmanager
-def _bad_input_as_one_line() -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(2) from error
-
-
-def _refuse_both(first: str, first_value: Any, second: str, second_value: Any) -> None:
-    if first_value and second_value:
-        raise ValueError(f"{second}: has no meaning together with {first}, expected one of the two")
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device: {device!r} cannot be used here ({reason}); expected cpu, cuda, ...") from error
-
-
-def _load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "ReferringVideoSegmentationPipeline":
-    from transformers import pipeline
-
-    from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
-
-    if device is not None:
-        _check_device(device)
-    location = find_checkpoint(model or DEFAULT_CHECKPOINT)
-    try:
-        # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
-        loaded = AutoModelForReferringVideoSegmentation.from_pretrained(location, dtype=dtype.value)
-        return pipeline("referring-video-segmentation", model=loaded, processor=location, device=device)
-    # Loading runs through many libraries, each with errors of its own; all of them mean that this is no such model.
-    except Exception as error:
-        raise ValueError(
-            f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
-            f"hub id of one with its processor ({type(error).__name__}: {error})"
-        ) from error
-
-
 def _draw_video(stack: ExitStack, num_frames: int, height: int, width: int) -> str:
     """Write a video that is removed when the stack closes."""
     from tempfile import TemporaryDirectory
@@ -268,106 +138,12 @@ def _draw_video(stack: ExitStack, num_frames: int, height: int, width: int) -> s
 def _random_segmenter(name: str, device: str) -> tuple["PreTrainedModel", "RvosProcessor"]:
     from hf_rvos.benchmark import random_segmenter
 
-    _check_device(device)
+    check_device(device)
     try:
         model, processor = random_segmenter(name)
     except ValueError as error:
         raise ValueError(f"--random: {error}") from error
     return model.to(device), processor
-
-
-def _segment(
-    segmenter: "ReferringVideoSegmentationPipeline",
-    reader: "VideoReader",
-    texts: list[str],
-    threshold: float,
-    output: Path,
-    masks: Path | None,
-    json_file: Path | None,
-    model_name: str,
-) -> list[dict[str, Any]]:
-    """Go through the video once; write overlay and masks clip by clip, keep only run-length codes."""
-    from PIL import Image
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from hf_rvos.ops.rle import encode_rle
-    from hf_rvos.utils.files import replace_when_done
-    from hf_rvos.utils.video_io import VideoWriter
-    from hf_rvos.utils.visualization import draw_masks
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with ExitStack() as stack:
-        mask_folders = []
-        if masks is not None:
-            masks = stack.enter_context(replace_when_done(masks))
-            mask_folders = [masks / str(index) for index in range(len(texts))]
-            for folder in mask_folders:
-                folder.mkdir(parents=True)
-        if json_file is not None:
-            json_file = stack.enter_context(replace_when_done(json_file))
-        writer = stack.enter_context(VideoWriter(output, reader.fps, (reader.height, reader.width)))
-        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
-        task = progress.add_task("frames", total=reader.num_frames)
-        clips, num_frames = [], 0
-        for clip in segmenter.stream(reader, texts, threshold=threshold):
-            for position, frame in enumerate(clip.pop("frames")):
-                masks_of_frame = [track["masks"][position].numpy() for track in clip["tracks"]]
-                writer.write(draw_masks(frame, masks_of_frame, texts))
-                for folder, mask in zip(mask_folders, masks_of_frame):
-                    Image.fromarray(mask.astype("uint8") * 255).save(folder / f"{num_frames:05d}.png")
-                num_frames += 1
-            for track in clip["tracks"]:
-                track["masks"] = encode_rle(track["masks"].numpy())
-            clips.append(clip)
-            progress.update(task, completed=num_frames)
-        tracks = segmenter.postprocess(clips)
-        if json_file is not None:
-            report = _report(tracks, reader, num_frames, model_name, threshold)
-            json_file.write_text(json.dumps(report), encoding="utf-8")
-    return tracks
-
-
-def _report(
-    tracks: list[dict[str, Any]], reader: "VideoReader", num_frames: int, model_name: str, threshold: float
-) -> dict[str, Any]:
-    import torch
-    import transformers
-
-    import hf_rvos
-
-    return {
-        "video": {
-            "source": reader.source,
-            "height": reader.height,
-            "width": reader.width,
-            "fps": reader.fps,
-            "num_frames": num_frames,
-        },
-        "model": model_name,
-        "threshold": threshold,
-        "versions": {
-            "hf_rvos": hf_rvos.__version__,
-            "transformers": transformers.__version__,
-            "torch": torch.__version__,
-        },
-        "tracks": [
-            {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in track.items()}
-            for track in tracks
-        ],
-    }
-
-
-def _print_tracks(tracks: list[dict[str, Any]]) -> None:
-    from pycocotools.mask import area
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("sentence", "score", "frames with it")
-    for track in tracks:
-        present = sum(int(area(rle)) > 0 for rle in track["masks"])
-        table.add_row(track["text"], f"{track['score']:.3f}", f"{present} of {len(track['masks'])}")
-    Console().print(table)
 
 
 def _print_benchmark(report: dict[str, Any]) -> None:

@@ -1,0 +1,80 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What several commands share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
+
+
+if TYPE_CHECKING:
+    from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
+
+MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@contextmanager
+def bad_input_as_one_line() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(2) from error
+
+
+def refuse_both(first: str, first_value: Any, second: str, second_value: Any) -> None:
+    if first_value and second_value:
+        raise ValueError(f"{second}: has no meaning together with {first}, expected one of the two")
+
+
+def check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--device: {device!r} cannot be used here ({reason}); expected cpu, cuda, ...") from error
+
+
+def load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "ReferringVideoSegmentationPipeline":
+    from transformers import pipeline
+
+    from hf_rvos import AutoModelForReferringVideoSegmentation  # also registers the pipeline
+
+    if device is not None:
+        check_device(device)
+    location = find_checkpoint(model or DEFAULT_CHECKPOINT)
+    try:
+        # The model apart: when a pipeline cannot load it, the message is whole tracebacks.
+        loaded = AutoModelForReferringVideoSegmentation.from_pretrained(location, dtype=dtype.value)
+        return pipeline("referring-video-segmentation", model=loaded, processor=location, device=device)
+    # Loading runs through many libraries, each with errors of its own; all of them mean that this is no such model.
+    except Exception as error:
+        raise ValueError(
+            f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
+            f"hub id of one with its processor ({type(error).__name__}: {error})"
+        ) from error

@@ -1,0 +1,180 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The commands `hf-rvos segment` and `hf-rvos convert`."""
+
+import json
+from contextlib import ExitStack
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
+from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, load_segmenter
+
+
+if TYPE_CHECKING:
+    from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
+    from hf_rvos.utils.video_io import VideoReader
+
+
+class ModelType(StrEnum):
+    referformer = "referformer"
+    sgmg = "sgmg"
+    soc = "soc"
+
+
+def segment(
+    video: Annotated[str, typer.Argument(help="Path or URL of a video, or a folder of .jpg or .png frames.")],
+    text: Annotated[list[str], typer.Argument(help="One sentence or several, each in quotes.")],
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP)] = None,
+    output: Annotated[Path, typer.Option(help="Video with the masks drawn over it.")] = Path("overlay.mp4"),
+    masks: Annotated[
+        Path | None, typer.Option(help="New folder for black and white PNGs, one subfolder for each sentence.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File for scores, boxes and run-length encoded masks.")
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first accelerator if any.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
+) -> None:
+    """Segment what sentences describe in a video."""
+    with bad_input_as_one_line():
+        from hf_rvos.pipelines.referring_video_segmentation import check_threshold
+        from hf_rvos.utils.files import check_output_file, check_output_folder
+        from hf_rvos.utils.video_io import open_video
+
+        check_threshold(threshold)
+        check_output_file(output, "--output")
+        if masks is not None:
+            check_output_folder(masks, "--masks")
+        if json_file is not None:
+            check_output_file(json_file, "--json")
+        reader = open_video(video)
+        segmenter = load_segmenter(model, device, dtype)
+        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_CHECKPOINT)
+    _print_tracks(tracks)
+
+
+def convert(
+    model: Annotated[ModelType, typer.Option(help="Which official code wrote the checkpoint.")],
+    checkpoint: Annotated[Path, typer.Option(help="Official .pth file.")],
+    output: Annotated[Path, typer.Option(help="Folder for the converted model and its processor.")],
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Hub id or folder of the tokenizer; the published one if not given.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="JSON file whose entries override the configuration.")] = None,
+) -> None:
+    """Convert an official checkpoint to a folder for from_pretrained."""
+    with bad_input_as_one_line():
+        converter = import_module(f"hf_rvos.models.{model}.convert_{model}_to_hf")
+        converter.convert_checkpoint(checkpoint, output, tokenizer, config)
+    typer.echo(f"Converted {checkpoint} to {output}")
+
+
+def _segment(
+    segmenter: "ReferringVideoSegmentationPipeline",
+    reader: "VideoReader",
+    texts: list[str],
+    threshold: float,
+    output: Path,
+    masks: Path | None,
+    json_file: Path | None,
+    model_name: str,
+) -> list[dict[str, Any]]:
+    """Go through the video once; write overlay and masks clip by clip, keep only run-length codes."""
+    from PIL import Image
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hf_rvos.ops.rle import encode_rle
+    from hf_rvos.utils.files import replace_when_done
+    from hf_rvos.utils.video_io import VideoWriter
+    from hf_rvos.utils.visualization import draw_masks
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with ExitStack() as stack:
+        mask_folders = []
+        if masks is not None:
+            masks = stack.enter_context(replace_when_done(masks))
+            mask_folders = [masks / str(index) for index in range(len(texts))]
+            for folder in mask_folders:
+                folder.mkdir(parents=True)
+        if json_file is not None:
+            json_file = stack.enter_context(replace_when_done(json_file))
+        writer = stack.enter_context(VideoWriter(output, reader.fps, (reader.height, reader.width)))
+        progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
+        task = progress.add_task("frames", total=reader.num_frames)
+        clips, num_frames = [], 0
+        for clip in segmenter.stream(reader, texts, threshold=threshold):
+            for position, frame in enumerate(clip.pop("frames")):
+                masks_of_frame = [track["masks"][position].numpy() for track in clip["tracks"]]
+                writer.write(draw_masks(frame, masks_of_frame, texts))
+                for folder, mask in zip(mask_folders, masks_of_frame):
+                    Image.fromarray(mask.astype("uint8") * 255).save(folder / f"{num_frames:05d}.png")
+                num_frames += 1
+            for track in clip["tracks"]:
+                track["masks"] = encode_rle(track["masks"].numpy())
+            clips.append(clip)
+            progress.update(task, completed=num_frames)
+        tracks = segmenter.postprocess(clips)
+        if json_file is not None:
+            report = _report(tracks, reader, num_frames, model_name, threshold)
+            json_file.write_text(json.dumps(report), encoding="utf-8")
+    return tracks
+
+
+def _report(
+    tracks: list[dict[str, Any]], reader: "VideoReader", num_frames: int, model_name: str, threshold: float
+) -> dict[str, Any]:
+    import torch
+    import transformers
+
+    import hf_rvos
+
+    return {
+        "video": {
+            "source": reader.source,
+            "height": reader.height,
+            "width": reader.width,
+            "fps": reader.fps,
+            "num_frames": num_frames,
+        },
+        "model": model_name,
+        "threshold": threshold,
+        "versions": {
+            "hf_rvos": hf_rvos.__version__,
+            "transformers": transformers.__version__,
+            "torch": torch.__version__,
+        },
+        "tracks": [
+            {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in track.items()}
+            for track in tracks
+        ],
+    }
+
+
+def _print_tracks(tracks: list[dict[str, Any]]) -> None:
+    from pycocotools.mask import area
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("sentence", "score", "frames with it")
+    for track in tracks:
+        present = sum(int(area(rle)) > 0 for rle in track["masks"])
+        table.add_row(track["text"], f"{track['score']:.3f}", f"{present} of {len(track['masks'])}")
+    Console().print(table)
