@@ -70,12 +70,7 @@ def video_ids(root: Path, split: str, **options: Any) -> list[str]:
 
 
 def read_rows(
-    root: Path,
-    split: str,
-    report: Report,
-    videos: list[str] | None = None,
-    valid_includes_test: bool = False,
-    dataset: str = "ref_youtube_vos",
+    root: Path, split: str, report: Report, videos: list[str] | None = None, valid_includes_test: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Rows of a split.
 
@@ -85,33 +80,51 @@ def read_rows(
         report: Counts what is left out.
         videos: Read only these; all of the split if None.
         valid_includes_test: Keep the videos of `test` that the list of `valid` also has.
-        dataset: Name that the rows get.
 
     Yields:
         One dict for each expression, videos and expressions in the order of the file; `valid` is sorted by video.
     """
     entries = split_videos(root, split, valid_includes_test)
+    if videos is not None:
+        entries = {video: entries[video] for video in videos}
+    folders = ["valid", "test"] if split == "valid" and valid_includes_test else [split]
+    yield from layout_rows("ref_youtube_vos", root, folders, entries, report)
+
+
+def layout_rows(
+    dataset: str, root: Path, folders: list[str], entries: dict[str, dict[str, Any]], report: Report
+) -> Iterator[dict[str, Any]]:
+    """Rows of videos in the layout of Ref-YouTube-VOS.
+
+    Args:
+        dataset: Name that the rows get.
+        root: Folder with the splits.
+        folders: Folder of the split; frames that are not there are looked for in the others.
+        entries: Videos of the JSON file.
+        report: Counts what is left out.
+    """
+    split = folders[0]
     objects = _read_objects(root / split / "meta.json")
-    for video in entries if videos is None else videos:
-        entry = entries[video]
+    mask_folder = _subfolder(root / split / "Annotations")
+    for video, entry in entries.items():
         expressions, frames = _read_entry(video, entry, report)
         if not expressions:
             report.note("videos without expressions", video)
             continue
-        media_dir = _video_folder(root, [split] + ["test"] * (split == "valid" and valid_includes_test), video)
+        media_dir = _video_folder(root, folders, video)
         present = present_frames(root / media_dir, frames, video, report)
         if not present:
             continue
         frames = [frames[position] for position in present]
         height, width = frame_size(root / media_dir, frames[0], report)
-        mask_dir, annotated = _find_masks(root, split, video, frames, report)
+        masks = {}
+        if split == "train" or mask_folder.is_dir():  # masks of other splits were not published for long
+            masks = find_masks(root, mask_folder.relative_to(root), video, frames, report)
         for expression_id, text, number in expressions:
             columns = {"object_ids": None if number is None else [number], "height": height, "width": width}
             if number is not None:
                 category = objects.get(video, {}).get(str(number), {}).get("category")
-                columns["categories"] = None if category is None else [category]
-                if mask_dir is not None:
-                    columns |= {"mask_kind": "index_png", "mask_dir": mask_dir, "annotated_frames": annotated}
+                columns |= masks | {"categories": None if category is None else [category]}
             yield row(dataset, video, expression_id, text, frames, media_dir, **columns)
 
 
@@ -160,24 +173,28 @@ def _video_folder(root: Path, splits: list[str], video: str) -> str:
     return next((folder for folder in folders if folder.is_dir()), folders[0]).relative_to(root).as_posix()
 
 
-def _find_masks(
-    root: Path, split: str, video: str, frames: list[str], report: Report
-) -> tuple[str | None, list[int] | None]:
-    """Folder of masks relative to the root, and the positions that have one if not all do."""
-    folder = _subfolder(root / split / "Annotations")
-    if not folder.is_dir():
-        if split == "train":
-            report.add("missing masks", f"{video}: no folder {folder.relative_to(root).as_posix()}", len(frames))
-        return None, None
-    stems = file_stems(folder / video, (".png",)) or set()
+def find_masks(root: Path, folder: Path, video: str, frames: list[str], report: Report) -> dict[str, Any]:
+    """Mask columns of the rows of a video with indexed PNG files, none if there are no files.
+
+    Args:
+        root: Root of the data set.
+        folder: Folder with the masks of all videos, relative to the root.
+        video: Name of the video.
+        frames: Names of its frames.
+        report: Counts the missing files.
+    """
+    stems = file_stems(root / folder / video, (".png",)) or set()
     annotated = [position for position, name in enumerate(frames) if name in stems]
     if len(annotated) < len(frames):
         first = next(name for name in frames if name not in stems)
         report.add("missing masks", f"{video}/{first}", len(frames) - len(annotated))
     if not annotated:
-        return None, None
-    mask_dir = (folder / video).relative_to(root).as_posix()
-    return mask_dir, None if len(annotated) == len(frames) else annotated
+        return {}
+    return {
+        "mask_kind": "index_png",
+        "mask_dir": (folder / video).as_posix(),
+        "annotated_frames": None if len(annotated) == len(frames) else annotated,
+    }
 
 
 @dataclass

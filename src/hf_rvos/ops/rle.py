@@ -66,3 +66,27 @@ def decode_rle(rles: Sequence[dict]) -> np.ndarray:
             f"rles has {len(rles)} frames with the sizes {sorted(sizes)}, expected one or more frames of one size."
         )
     return np.ascontiguousarray(coco_mask.decode(list(rles)).transpose(2, 0, 1)).astype(bool)
+
+
+def merge_rle(rles: Sequence[dict]) -> dict:
+    """The union of masks, without decoding them.
+
+    Args:
+        rles: One or more dicts with `"size"` and compressed `"counts"` as `str` or `bytes`.
+
+    Returns:
+        A dict like those of `encode_rle`.
+
+    Raises:
+        ValueError: if there is no mask, or if the sizes differ.
+    """
+    from pycocotools import mask as coco_mask
+
+    sizes = {tuple(rle["size"]) for rle in rles}
+    if len(sizes) != 1:
+        raise ValueError(f"rles has {len(rles)} masks of the sizes {sorted(sizes)}, expected one or more of one size.")
+    if len(rles) > 1:
+        rles = [coco_mask.merge([{"size": rle["size"], "counts": rle["counts"]} for rle in rles])]
+    counts = rles[0]["counts"]
+    size = [int(side) for side in rles[0]["size"]]
+    return {"size": size, "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}

@@ -1,0 +1,81 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ReVOS (Yan et al. 2024): expressions that name their target and others that have to be reasoned about."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_videos
+from hf_rvos.data.mevis import mask_dict_rows, read_mask_dict
+
+
+def split_files(root: Path, split: str) -> list[Path]:
+    """Files and folders that rows of a split depend on."""
+    return [root / f"meta_expressions_{split}_.json", root / "mask_dict.json", root / "JPEGImages"]
+
+
+def read_rows(
+    root: Path, split: str, report: Report, masks: dict[str, list[dict[str, Any] | None]] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of a split; `expression_type` is `"0"` for referring and `"1"` for reasoning.
+
+    Args:
+        root: Folder with the JSON files.
+        split: `"train"` or `"valid"`.
+        report: Counts what is left out.
+        masks: Content of `mask_dict.json`, which all splits share; read if None.
+
+    Yields:
+        One dict for each expression, in the order of the file.
+    """
+    path = root / "mask_dict.json"
+    if masks is None and path.exists():
+        masks = read_mask_dict(path)
+    if masks is None:
+        report.add("missing masks", path.name)
+    entries = read_videos(root / f"meta_expressions_{split}_.json")
+    yield from mask_dict_rows("revos", root, Path("JPEGImages"), entries, masks, report)
+
+
+class ReVOS(BenchmarkBuilder):
+    """ReVOS; names of videos may have several parts.
+
+    Example:
+        >>> builder = ReVOS("data/ReVOS")
+        >>> builder.download_and_prepare()
+        >>> reasoning = builder.as_dataset(split="valid").filter(lambda row: row["expression_type"] == "1")
+    """
+
+    SPLITS = ("train", "valid")
+    HOMEPAGE = "https://github.com/cilinyan/ReVOS-api"
+    LAYOUT = """<data_dir>/
+  meta_expressions_train_.json   meta_expressions_valid_.json   mask_dict.json
+  JPEGImages/<video>/<frame>.jpg"""
+
+    split_files = staticmethod(split_files)
+    _masks: dict[str, list] | None = None
+
+    def read_rows(self, root: Path, split: str, report: Report) -> Iterator[dict[str, Any]]:
+        """Rows of a split; the large file of masks is parsed once for all splits."""
+        if self._is_preparing and self._masks is None and (root / "mask_dict.json").exists():
+            self._masks = read_mask_dict(root / "mask_dict.json")
+        yield from read_rows(root, split, report, self._masks)
+
+    def download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Read the rows into the cache, or find them there. Nothing is downloaded."""
+        try:
+            super().download_and_prepare(*args, **kwargs)
+        finally:
+            self._masks = None
