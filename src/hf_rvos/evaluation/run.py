@@ -15,7 +15,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from hf_rvos.data.loading import load_dataset
-from hf_rvos.evaluation.protocols import Protocol, find_protocol
+from hf_rvos.evaluation.protocols import find_protocol
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
 from hf_rvos.evaluation.submission import TOP_FOLDERS, mask_path, write_submission
 from hf_rvos.utils.files import replace_when_done
@@ -117,9 +117,7 @@ def evaluate(
     if not state.is_main_process:
         return {}
 
-    scored = [
-        {"video": number, **result} for number in range(len(units)) for result in results.read(number)
-    ]
+    scored = [{"video": number, **result} for number in range(len(units)) for result in results.read(number)]
     metrics = settings | {"num_rows": len(scored)} | judge.summarize(scored)
     with replace_when_done(results.folder / "metrics.json") as path:
         path.write_text(json.dumps(metrics, indent=2) + "\n")
