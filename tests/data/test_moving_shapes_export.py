@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_rvos.data.image_files import voc_palette
 from hf_rvos.data.moving_shapes import MovingShapesConfig, export_mp4, export_ref_youtube_vos, generate_video
-from hf_rvos.data.moving_shapes.export import voc_palette
 from hf_rvos.utils.video_io import open_video
 
 

@@ -160,6 +160,58 @@ def read_videos(path: Path, what: str = "expressions") -> dict[str, dict[str, An
     return videos
 
 
+def read_entry(
+    video: str, entry: dict[str, Any], report: Report
+) -> tuple[list[tuple[str, str, dict[str, Any]]], list[str]]:
+    """Expressions and frames of a video of such a file.
+
+    Args:
+        video: Name of the video.
+        entry: Its entry, with `expressions` (`{id: {"exp": sentence, ...}}`) and `frames`.
+        report: Counts expressions without a sentence, which are left out.
+
+    Returns:
+        `(expression_id, sentence, all that the file says about it)` of each expression, and the names of the frames,
+        both in the order of the file.
+
+    Raises:
+        ValueError: if they have another form, or a name leads out of the root.
+    """
+    items, frames = entry.get("expressions", {}), entry.get("frames", [])
+    if not isinstance(items, dict) or not all(isinstance(item, dict) for item in items.values()):
+        raise ValueError(
+            f"expressions of video {video!r} must be {{'<id>': {{'exp': '<sentence>', ...}}}}, and are not"
+        )
+    if not isinstance(frames, list):
+        raise ValueError(f"frames of video {video!r} is a {type(frames).__name__}, expected a list of names")
+    for name in frames:
+        check_name(name, f"frame of video {video!r}")
+    expressions = []
+    for expression_id, item in items.items():
+        check_name(expression_id, f"expression of video {video!r}")
+        if isinstance(text := item.get("exp"), str) and text.strip():
+            expressions.append((expression_id, text, item))
+        else:
+            report.add("expressions without text", f"{video}/{expression_id}")
+    if not items:
+        report.note("videos without expressions", video)
+    return expressions, frames
+
+
+def read_ids(value: Any, what: str) -> list[int] | None:
+    """Object or annotation ids, written as a number, as text or as a list of these; None stays None.
+
+    Raises:
+        ValueError: if there is something else.
+    """
+    if value is None:
+        return None
+    try:
+        return [int(number) for number in (value if isinstance(value, list) else [value])]
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} is {value!r}, expected a number or a list of numbers") from None
+
+
 def row(
     dataset: str,
     video_id: str,
@@ -209,8 +261,6 @@ def present_frames(folder: Path, frames: list[str], video: str, report: Report) 
     Returns:
         Positions in `frames`, none if the video is to be skipped.
     """
-    for name in frames:
-        check_name(name, f"frame of video {video!r}")
     stems = file_stems(folder)
     present = [position for position, name in enumerate(frames) if name in stems] if stems else []
     if not present:

@@ -20,9 +20,10 @@ from typing import Any
 from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     Report,
-    check_name,
     frame_size,
     present_frames,
+    read_entry,
+    read_ids,
     read_videos,
     row,
 )
@@ -52,28 +53,19 @@ def read_rows(root: Path, split: str, report: Report, videos: list[str] | None =
     """
     entries = read_videos(root / split / "meta_expressions.json")
     for video in entries if videos is None else videos:
-        entry = entries[video]
         media_dir, mask_dir = Path(split, "JPEGImages", video), Path(split, "Annotations", video)
-        frames = entry.get("frames", [])
-        present = present_frames(root / media_dir, frames, video, report)
+        expressions, frames = read_entry(video, entries[video], report)
+        present = present_frames(root / media_dir, frames, video, report) if expressions else []
         if not present:
             continue
         frames = [frames[position] for position in present]
         height, width = frame_size(root / media_dir, frames[0], report)
-        for expression_id, item in entry.get("expressions", {}).items():
-            label = f"{video}/{check_name(expression_id, f'expression of video {video!r}')}"
-            if not isinstance(text := item.get("exp"), str) or not text.strip():
-                report.add("expressions without text", label)
-                continue
-            columns = {"height": height, "width": width, "expression_type": item.get("type")}
-            if (numbers := item.get("obj_id")) is not None:
-                numbers = numbers if isinstance(numbers, list) else [numbers]
-                try:
-                    columns["object_ids"] = [int(number) for number in numbers]
-                except (TypeError, ValueError):
-                    raise ValueError(f"obj_id of {label} is {numbers!r}, expected numbers") from None
-                # A file is missing where the object is away, a folder never is.
-                lost = [number for number in columns["object_ids"] if not (root / mask_dir / str(number)).is_dir()]
+        for expression_id, text, item in expressions:
+            numbers = read_ids(item.get("obj_id"), f"obj_id of {video}/{expression_id}")
+            columns = {"object_ids": numbers, "height": height, "width": width, "expression_type": item.get("type")}
+            if numbers is not None:
+                # Where an object is away its file is missing, but never its folder.
+                lost = [number for number in numbers if not (root / mask_dir / str(number)).is_dir()]
                 if lost:
                     report.add("missing masks", f"{video}/{lost[0]}")
                 else:

@@ -34,7 +34,7 @@ Masks of kind `object_png` are in `mask_dir` itself where `object_ids` is None: 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +73,47 @@ def load_clip(
         from hf_rvos.data.moving_shapes.builder import load_clip as draw_clip
 
         return draw_clip(row, positions)
-    folder = _root(row, root) / row["media_dir"]
-    if row["media_kind"] == "video":
-        return _video_frames(folder, [int(row["frames"][position]) - 1 for position in positions])
-    if row["media_kind"] not in ("frames", "image"):
-        raise ValueError(f"row: media_kind is {row['media_kind']!r}, expected frames, image, video or generated")
     clip = None
-    for index, position in enumerate(positions):
-        path = _frame_path(folder, row["frames"][position])
-        with _open_image(path) as image:
-            frame = np.asarray(image.convert("RGB"))
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    for index, frame in zip(order, iter_frames(row, root, sorted(positions))):
         if clip is None:
-            size = (row["height"] or frame.shape[0], row["width"] or frame.shape[1])
-            clip = np.empty((len(positions), *size, 3), np.uint8)
-        _check_size(path, frame, clip.shape[1:3], "the video")
+            clip = np.empty((len(positions), *frame.shape), np.uint8)
         clip[index] = frame
     return clip
+
+
+def iter_frames(
+    row: dict[str, Any], root: str | os.PathLike | None = None, positions: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Read frames of a row one by one, for videos that do not fit into memory.
+
+    Args:
+        row: A row of any benchmark.
+        root: Root of the data set; rows of generated videos need none.
+        positions: Which frames of the row, in ascending order; all if None.
+
+    Yields:
+        `(height, width, 3)` uint8, RGB.
+
+    Raises:
+        ValueError: as `load_clip`.
+    """
+    positions, kind = _positions(row, positions), row["media_kind"]
+    if kind == "generated":
+        yield from load_clip(row, root, positions)
+        return
+    folder = _root(row, root) / row["media_dir"]
+    if kind == "video":
+        frames = _video_frames(folder, [int(row["frames"][position]) - 1 for position in positions])
+    elif kind in ("frames", "image"):
+        frames = (read_frame(frame_path(folder, row["frames"][position])) for position in positions)
+    else:
+        raise ValueError(f"row: media_kind is {kind!r}, expected frames, image, video or generated")
+    size = (row["height"], row["width"])
+    for position, frame in zip(positions, frames):
+        size = frame.shape[:2] if None in size else size
+        _check_size(f"frame {row['frames'][position]} of {folder}", frame, size, "the video")
+        yield frame
 
 
 def load_masks(
@@ -179,6 +204,28 @@ class RowReader:
         return {**batch, "video": [load_clip(row, self.root) for row in rows], "masks": masks}
 
 
+def frame_path(folder: Path, name: str) -> Path:
+    """Path of a frame with whatever suffix it has.
+
+    Raises:
+        ValueError: if there is no file.
+    """
+    for suffix in FRAME_SUFFIXES:
+        if (path := folder / f"{name}{suffix}").exists():
+            return path
+    raise ValueError(f"row: there is no frame {str(folder / name)!r} with one of the suffixes {FRAME_SUFFIXES}")
+
+
+def read_frame(path: Path) -> np.ndarray:
+    """Read an image as `(height, width, 3)` uint8 RGB.
+
+    Raises:
+        ValueError: if it is missing or damaged.
+    """
+    with _open_image(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
 def read_labels(path: Path) -> np.ndarray:
     """Read a PNG whose pixel values are labels.
 
@@ -259,29 +306,25 @@ def _stack(
     return masks
 
 
-def _video_frames(path: Path, indices: list[int]) -> np.ndarray:
+def _video_frames(path: Path, indices: list[int]) -> Iterator[np.ndarray]:
+    """Frames of a video file by ascending indices."""
     if not path.is_file():
         raise ValueError(f"row: there is no video {str(path)!r}")
-    wanted, frames = set(indices), {}
+    number = 0
     # Decoded frames are counted: times in the file may start late or have gaps.
     for index, (frame, _) in enumerate(open_video(path)):
-        if index in wanted:
-            frames[index] = frame
-        if index >= max(wanted):
-            break
-    # Decoders do not agree on the number of frames of some files; annotations may name one more.
-    return np.stack([frames.get(min(wanted_index, index), frame) for wanted_index in indices])
+        while number < len(indices) and indices[number] == index:
+            yield frame
+            number += 1
+        if number == len(indices):
+            return
+    # Decoders do not agree on the number of frames of some files, and annotations may name one more.
+    for _ in indices[number:]:
+        yield frame
 
 
 def _index_path(row: dict[str, Any], root: Path, position: int) -> Path:
     return root / row["mask_dir"] / f"{row['frames'][position]}.png"
-
-
-def _frame_path(folder: Path, name: str) -> Path:
-    for suffix in FRAME_SUFFIXES:
-        if (path := folder / f"{name}{suffix}").exists():
-            return path
-    raise ValueError(f"row: there is no frame {str(folder / name)!r} with one of the suffixes {FRAME_SUFFIXES}")
 
 
 def _open_image(path: Path) -> Image.Image:

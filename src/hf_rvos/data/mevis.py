@@ -20,9 +20,10 @@ from typing import Any
 from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     Report,
-    check_name,
     frame_size,
     present_frames,
+    read_entry,
+    read_ids,
     read_json,
     read_videos,
     row,
@@ -89,40 +90,33 @@ def mask_dict_rows(
         report: Counts what is left out.
     """
     for video, entry in entries.items():
-        expressions, frames = entry.get("expressions", {}), entry.get("frames", [])
-        present = present_frames(root / media / video, frames, video, report)
+        expressions, frames = read_entry(video, entry, report)
+        present = present_frames(root / media / video, frames, video, report) if expressions else []
         if not present:
             continue
         names = [frames[position] for position in present]
         size, unions = None, {}
-        for expression_id, item in expressions.items():
-            check_name(expression_id, f"expression of video {video!r}")
-            label = f"{video}/{expression_id}"
-            if not isinstance(text := item.get("exp"), str) or not text.strip():
-                report.add("expressions without text", label)
-                continue
-            columns = {"object_ids": _integers(item.get("obj_id"), f"obj_id of {label}")}
-            if masks is not None:
-                targets = _integers(item.get("anno_id"), f"anno_id of {label}")
-                if targets is None:
-                    report.add("expressions without anno_id", label)
-                elif lost := [target for target in targets if str(target) not in masks]:
-                    # Half of a target would be a wrong one.
-                    report.add("missing masks", f"{label} anno_id {lost[0]}")
-                    continue
-                else:
-                    if not targets:
-                        report.note("expressions without target", label)
-                    key = tuple(targets)
-                    if key not in unions:
-                        unions[key] = _union([masks[str(target)] for target in targets], len(frames), label, report)
-                    codes = [unions[key][position] for position in present]
-                    columns |= {"mask_kind": "rle", "masks": codes}
-                    size = size or next((tuple(code["size"]) for code in codes if code is not None), None)
+        for expression_id, text, item in expressions:
+            label, kind = f"{video}/{expression_id}", item.get("type_id")
+            columns = {"object_ids": read_ids(item.get("obj_id"), f"obj_id of {label}")}
+            targets = read_ids(item.get("anno_id"), f"anno_id of {label}")
+            if masks is not None and targets is None:
+                report.add("expressions without anno_id", label)
+            elif masks is not None:
+                if lost := [target for target in targets if str(target) not in masks]:
+                    report.add("missing masks", f"{label} with anno_id {lost[0]}")
+                    continue  # half of a target would be a wrong one
+                if not targets:
+                    report.note("expressions without target", label)
+                key = tuple(targets)
+                if key not in unions:
+                    unions[key] = _union([masks[str(target)] for target in targets], len(frames), label, report)
+                codes = [unions[key][position] for position in present]
+                columns |= {"mask_kind": "rle", "masks": codes}
+                size = size or next((tuple(code["size"]) for code in codes if code is not None), None)
             if size is None:
                 size = (entry.get("height"), entry.get("width"))
                 size = frame_size(root / media / video, names[0], report) if None in size else size
-            kind = item.get("type_id")
             columns |= {"height": size[0], "width": size[1], "expression_type": None if kind is None else str(kind)}
             yield row(dataset, video, expression_id, text, names, (media / video).as_posix(), **columns)
 
@@ -142,15 +136,6 @@ def _union(
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"masks: those of {label} in frame {position} cannot be read ({error})") from error
     return union
-
-
-def _integers(values: Any, what: str) -> list[int] | None:
-    if values is None:
-        return None
-    try:
-        return [int(value) for value in (values if isinstance(values, list) else [values])]
-    except (TypeError, ValueError):
-        raise ValueError(f"{what} is {values!r}, expected a list of numbers") from None
 
 
 class MeViS(BenchmarkBuilder):

@@ -13,7 +13,6 @@
 # limitations under the License.
 """Ref-DAVIS17 (Khoreva et al. 2018), as it was published or converted to the layout of Ref-YouTube-VOS."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from hf_rvos.data.benchmark_builder import (
     file_stems,
     frame_size,
     present_frames,
+    read_entry,
     read_json,
     read_videos,
     row,
@@ -61,35 +61,36 @@ def split_files(root: Path, split: str, layout: str = "auto") -> list[Path]:
     if find_layout(root, layout) == "converted":
         return converted_files(root, split)
     texts = [_text_file(root, name) for name in TEXT_FILES]
-    return [_list_file(root, split), *texts, root / SEMANTICS, root / FRAMES, root / MASKS]
+    return [list_file(root, split), *texts, root / SEMANTICS, root / FRAMES, root / MASKS]
 
 
-def read_davis_text(root: Path, report: Report) -> dict[str, dict[int, list[str | None]]]:
+def read_davis_text(root: Path, videos: list[str], report: Report) -> dict[str, dict[int, list[str | None]]]:
     """Sentences of the four text files.
 
     Args:
         root: Folder with `davis_text_annotations`.
-        report: Counts lines that cannot be read and sentences that one of the files lacks.
+        videos: The videos whose sentences are wanted.
+        report: Counts lines that cannot be read, and second ones about the same object.
 
     Returns:
-        For each video and object id, both in ascending order of the id, the sentences of the four passes.
+        For each video the sentences of the four passes by object id in ascending order, None if there is none.
     """
-    texts: dict[str, dict[int, list[str | None]]] = {}
+    texts: dict[str, dict[int, list[str | None]]] = {video: {} for video in videos}
     for index, name in enumerate(TEXT_FILES):
         for number, line in enumerate(_read_text(_text_file(root, name)).split("\n"), start=1):
-            if not (parts := line.split()):
+            parts = line.split()
+            video = MISSPELT.get(parts[0], parts[0]) if parts else None
+            if video not in texts:
                 continue
             if len(parts) < 3 or not parts[1].isdecimal():
                 report.add("unreadable lines", f"{name}.txt:{number}")
                 continue
-            video = MISSPELT.get(parts[0], parts[0])
-            # The sentence is in quotes; a blank before the closing one is part of it.
-            sentence = " ".join(parts[2:])[1:-1]
-            sentences = texts.setdefault(video, {}).setdefault(int(parts[1]), [None] * len(TEXT_FILES))
+            sentences = texts[video].setdefault(int(parts[1]), [None] * len(TEXT_FILES))
             if sentences[index] is not None:
                 report.add("repeated lines", f"{name}.txt:{number}")
                 continue
-            sentences[index] = sentence
+            # The sentence is in quotes; a blank before the closing one is part of it.
+            sentences[index] = " ".join(parts[2:])[1:-1]
     return {video: dict(sorted(objects.items())) for video, objects in texts.items()}
 
 
@@ -103,19 +104,18 @@ def read_davis_videos(root: Path, split: str, report: Report) -> dict[str, dict[
         split: `"train"` or `"valid"`.
         report: Counts what is left out.
     """
-    texts, entries = read_davis_text(root, report), {}
-    for video in _read_text(_list_file(root, split)).split():
-        check_name(video, f"video in {str(_list_file(root, split))!r}")
-        if video not in texts:
-            report.note("videos without expressions", video)
-            continue
+    path = list_file(root, split)
+    videos = [check_name(video, f"video in {str(path)!r}") for video in _read_text(path).split()]
+    texts, entries = read_davis_text(root, videos, report), {}
+    for video in videos:
         expressions = {}
         for rank, (number, sentences) in enumerate(texts[video].items()):
             for index, sentence in enumerate(sentences):
                 if sentence is None:
                     report.add("missing expressions", f"{video} object {number} in {TEXT_FILES[index]}.txt")
-                    continue
-                expressions[str(rank * len(TEXT_FILES) + index)] = {"exp": sentence, "obj_id": str(number)}
+                else:
+                    key = str(rank * len(TEXT_FILES) + index)
+                    expressions[key] = {"exp": sentence, "obj_id": str(number)}
         entries[video] = {"expressions": expressions, "frames": sorted(file_stems(root / FRAMES / video) or [])}
     return entries
 
@@ -125,77 +125,50 @@ def read_semantics(root: Path) -> dict[str, dict[str, str]]:
     return read_json(root / SEMANTICS, "categories") if (root / SEMANTICS).exists() else {}
 
 
-def video_ids(root: Path, split: str, layout: str = "auto") -> list[str]:
-    """Names of the videos of a split, in order."""
-    return list(_read_videos(root, split, layout, Report()))
-
-
-def read_rows(
-    root: Path, split: str, report: Report, videos: list[str] | None = None, layout: str = "auto"
-) -> Iterator[dict[str, Any]]:
+def read_rows(root: Path, split: str, report: Report, layout: str = "auto") -> Iterator[dict[str, Any]]:
     """Rows of a split; `expression_type` is the pass, `"0"` to `"3"`.
 
     Args:
         root: Folder with `DAVIS` and `davis_text_annotations`, or with `meta_expressions` and the splits.
         split: `"train"` or `"valid"`.
         report: Counts what is left out.
-        videos: Read only these; all of the split if None.
         layout: `"raw"`, `"converted"`, or `"auto"` to look what is there.
 
     Yields:
         One dict for each expression, in the order of the list of videos and of the expression numbers.
     """
-    entries = _read_videos(root, split, layout, report)
-    if videos is not None:
-        entries = {video: entries[video] for video in videos}
     if find_layout(root, layout) == "raw":
-        rows = _raw_rows(root, entries, report)
+        rows = _raw_rows(root, read_davis_videos(root, split, report), report)
     else:
-        rows = layout_rows("ref_davis17", root, [split], entries, report)
-    seen: Counter = Counter()
+        rows = layout_rows("ref_davis17", root, [split], read_videos(expressions_file(root, split)), report)
     for values in rows:
-        # The n-th sentence of an object is that of pass n.
-        target = (values["video_id"], *(values["object_ids"] or []))
-        yield values | {"expression_type": str(seen[target]) if values["object_ids"] else None}
-        seen[target] += 1
+        # Four sentences for each object, numbered through.
+        number = values["expression_id"]
+        index = str(int(number) % len(TEXT_FILES)) if number.isdecimal() else None
+        yield values | {"expression_type": index}
 
 
 def _raw_rows(root: Path, entries: dict[str, dict[str, Any]], report: Report) -> Iterator[dict[str, Any]]:
     semantics = read_semantics(root)
     for video, entry in entries.items():
+        expressions, frames = read_entry(video, entry, report)
         media_dir = FRAMES / video
-        if not present_frames(root / media_dir, entry["frames"], video, report):
+        if not expressions or not present_frames(root / media_dir, frames, video, report):
             continue
-        height, width = frame_size(root / media_dir, entry["frames"][0], report)
-        masks = find_masks(root, MASKS, video, entry["frames"], report)
-        for expression_id, item in entry["expressions"].items():
+        height, width = frame_size(root / media_dir, frames[0], report)
+        shared = {"height": height, "width": width, **find_masks(root, MASKS, video, frames, report)}
+        for expression_id, text, item in expressions:
             category = semantics.get(video, {}).get(item["obj_id"])
-            yield row(
-                "ref_davis17",
-                video,
-                expression_id,
-                item["exp"],
-                entry["frames"],
-                media_dir.as_posix(),
-                object_ids=[int(item["obj_id"])],
-                categories=None if category is None else [category],
-                height=height,
-                width=width,
-                **masks,
-            )
-
-
-def _read_videos(root: Path, split: str, layout: str, report: Report) -> dict[str, dict[str, Any]]:
-    if find_layout(root, layout) == "raw":
-        return read_davis_videos(root, split, report)
-    return read_videos(expressions_file(root, split))
+            columns = {"object_ids": [int(item["obj_id"])], "categories": None if category is None else [category]}
+            yield row("ref_davis17", video, expression_id, text, frames, media_dir.as_posix(), **columns, **shared)
 
 
 def _text_file(root: Path, name: str) -> Path:
     return root / "davis_text_annotations" / f"{name}.txt"
 
 
-def _list_file(root: Path, split: str) -> Path:
+def list_file(root: Path, split: str) -> Path:
+    """Where the names of the videos of a split are."""
     return root / "DAVIS/ImageSets/2017" / f"{DAVIS_SPLITS[split]}.txt"
 
 
@@ -245,5 +218,4 @@ or, as the official converter makes of it,
   {train,valid}/JPEGImages/<video>/00000.jpg   {train,valid}/Annotations/<video>/00000.png   {train,valid}/meta.json"""
 
     split_files = staticmethod(split_files)
-    video_ids = staticmethod(video_ids)
     read_rows = staticmethod(read_rows)

@@ -22,10 +22,11 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    check_name,
     file_stems,
     frame_size,
     present_frames,
+    read_entry,
+    read_ids,
     read_videos,
     row,
 )
@@ -107,52 +108,38 @@ def layout_rows(
     objects = _read_objects(root / split / "meta.json")
     mask_folder = _subfolder(root / split / "Annotations")
     for video, entry in entries.items():
-        expressions, frames = _read_entry(video, entry, report)
-        if not expressions:
-            report.note("videos without expressions", video)
-            continue
+        expressions, frames = read_entry(video, _listed_by_video(entry), report)
         media_dir = _video_folder(root, folders, video)
-        present = present_frames(root / media_dir, frames, video, report)
+        # In the order of time, whatever the order of the list.
+        frames = sorted(frames)
+        present = present_frames(root / media_dir, frames, video, report) if expressions else []
         if not present:
             continue
         frames = [frames[position] for position in present]
         height, width = frame_size(root / media_dir, frames[0], report)
         masks = {}
-        if split == "train" or mask_folder.is_dir():  # masks of other splits were not published for long
+        if split == "train" or mask_folder.is_dir():  # masks of the other splits were not published for long
             masks = find_masks(root, mask_folder.relative_to(root), video, frames, report)
-        for expression_id, text, number in expressions:
-            columns = {"object_ids": None if number is None else [number], "height": height, "width": width}
-            if number is not None:
-                category = objects.get(video, {}).get(str(number), {}).get("category")
-                columns |= masks | {"categories": None if category is None else [category]}
-            yield row(dataset, video, expression_id, text, frames, media_dir, **columns)
+        for expression_id, text, item in expressions:
+            columns = {"object_ids": read_ids(item.get("obj_id"), f"obj_id of {video}/{expression_id}")}
+            if columns["object_ids"] is not None:
+                known = [objects.get(video, {}).get(str(number), {}) for number in columns["object_ids"]]
+                if known and all("category" in item for item in known):
+                    columns["categories"] = [item["category"] for item in known]
+                columns |= masks
+            yield row(dataset, video, expression_id, text, frames, media_dir, height=height, width=width, **columns)
 
 
-def _read_entry(
-    video: str, entry: dict[str, Any], report: Report
-) -> tuple[list[tuple[str, str, int | None]], list[str]]:
-    """`(expression_id, sentence, object id)` of a video, and its sorted frames."""
-    if "objects" in entry and "expressions" not in entry:  # files of 2020 list sentences and frames by object
-        items, frames = {}, set(entry.get("frames", []))
-        for number, item in entry["objects"].items():
-            frames |= set(item.get("frames", []))
-            for text in item.get("expressions", []):
-                items[str(len(items))] = {"exp": text, "obj_id": number}
-    else:
-        items, frames = entry.get("expressions", {}), entry.get("frames", [])
-    expressions = []
-    for expression_id, item in items.items():
-        check_name(expression_id, f"expression of video {video!r}")
-        text, number = item.get("exp"), item.get("obj_id")
-        if not isinstance(text, str) or not text.strip():
-            report.add("expressions without text", f"{video}/{expression_id}")
-            continue
-        try:
-            number = None if number is None else int(number)
-        except (TypeError, ValueError):
-            raise ValueError(f"obj_id of {video}/{expression_id} is {number!r}, expected one number") from None
-        expressions.append((expression_id, text, number))
-    return expressions, sorted(frames)
+def _listed_by_video(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry of a video; files of 2020 list sentences and frames by object."""
+    if "objects" not in entry or "expressions" in entry:
+        return entry
+    expressions, frames = {}, set(entry.get("frames", []))
+    for number, item in entry["objects"].items():
+        frames |= set(item.get("frames", []))
+        for text in item.get("expressions", []):
+            expressions[str(len(expressions))] = {"exp": text, "obj_id": number}
+    return {"expressions": expressions, "frames": list(frames)}
 
 
 def _read_objects(path: Path) -> dict[str, dict[str, Any]]:

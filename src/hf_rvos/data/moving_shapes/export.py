@@ -13,13 +13,12 @@
 # limitations under the License.
 """Moving Shapes as files: the layout of Ref-YouTube-VOS, or one mp4 for each video."""
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hf_rvos.data.image_files import write_index_png, write_jpeg, write_json
 from hf_rvos.data.moving_shapes.config import SPLIT_SIZES, MovingShapesConfig
 from hf_rvos.data.moving_shapes.generate import MovingShapesVideo, generate_video
 from hf_rvos.utils.files import check_output_folder, replace_when_done
@@ -28,35 +27,15 @@ from hf_rvos.utils.video_io import VideoWriter
 
 # Ref-YouTube-VOS calls its validation split so; readers of the layout look for this name.
 FOLDER_NAMES = {"train": "train", "val": "valid", "test": "test"}
-# Full colour resolution and high quality: at this frame size the defaults of JPEG fray every outline.
-JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
-
-
-def voc_palette() -> list[int]:
-    """The 256 colours of indexed masks in Pascal VOC, DAVIS and YouTube-VOS, as one flat list of 768 values."""
-    colors = []
-    for index in range(256):
-        # Bits 0, 3, 6 of the index make the top bits of red, bits 1, 4, 7 of green, bits 2, 5 of blue.
-        colors += [sum((index >> 3 * bit + channel & 1) << 7 - bit for bit in range(8)) for channel in range(3)]
-    return colors
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def _write_frames(video: MovingShapesVideo, folder: Path) -> None:
-    from PIL import Image
-
-    palette = voc_palette()
     images, masks = folder / "JPEGImages" / video.video_id, folder / "Annotations" / video.video_id
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
     for time, (frame, owners) in enumerate(zip(video.frames, video.object_map)):
-        Image.fromarray(frame).save(images / f"{time:05d}.jpg", **JPEG_OPTIONS)
-        indexed = Image.fromarray(owners)
-        indexed.putpalette(palette)
-        indexed.save(masks / f"{time:05d}.png")
+        write_jpeg(images / f"{time:05d}.jpg", frame)
+        write_index_png(masks / f"{time:05d}.png", owners)
 
 
 def export_ref_youtube_vos(
@@ -123,9 +102,9 @@ def export_ref_youtube_vos(
                     for number, item in enumerate(video.scene.objects, start=1)
                 }
             }
-        _write_json(data_part / "meta.json", {"videos": objects})
+        write_json(data_part / "meta.json", {"videos": objects})
         text_part.mkdir()
-        _write_json(text_part / "meta_expressions.json", {"videos": expressions})
+        write_json(text_part / "meta_expressions.json", {"videos": expressions})
     return root
 
 
@@ -164,7 +143,7 @@ def export_mp4(
             with VideoWriter(part / f"{video.video_id}.mp4", config.fps, (config.height, config.width)) as writer:
                 for frame in video.frames:
                     writer.write(frame)
-        _write_json(part / "expressions.json", rows)
+        write_json(part / "expressions.json", rows)
     return Path(folder)
 
 
