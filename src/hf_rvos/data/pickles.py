@@ -44,8 +44,8 @@ def load_plain_pickle(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> An
     refused by name, before anything of it is imported. Text of Python 2 is read as latin-1.
 
     Args:
-        path: the file.
-        max_bytes: size above which the file is refused unread.
+        path: The file.
+        max_bytes: Size above which the file is refused unread.
 
     Raises:
         ValueError: if the file is missing, too large, damaged, or asks for a class or function.

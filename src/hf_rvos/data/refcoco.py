@@ -183,7 +183,7 @@ def _read_refs(refs: Path, instances: Path, split: str) -> Iterator[Target]:
             sentences = [(str(item["sent_id"]), item["sent"], item["raw"]) for item in reference["sentences"]]
             if not all(isinstance(text, str) for sentence in sentences for text in sentence):
                 raise TypeError("a sentence that is not text")
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{what} is incomplete ({error}), expected split, image_id, ann_id and sentences, and its image and "
                 f"annotation in {instances}"
@@ -289,7 +289,8 @@ class RefCOCO(BenchmarkBuilder):
 
     def __init__(self, data_dir: Any, cache_dir: Any = None, **options: Any):
         name = options.get("name", "refcoco")
-        self.SPLITS = SPLITS[name][default_split_by(name, options.get("split_by"))]
+        split_by = default_split_by(name, options.get("split_by"))
+        self.SPLITS = SPLITS[name][split_by]
         super().__init__(data_dir, cache_dir=cache_dir, **options)
 
     split_files = staticmethod(split_files)
