@@ -80,13 +80,9 @@ def contour_accuracy(
     radius = contour_tolerance(height, width, bound)
     pred, gt = pred.reshape(-1, height, width), gt.reshape(-1, height, width)
     step = max(1, PIXELS_AT_ONCE // (height * width))
-    counts = [
-        contour_counts([pred[start : start + step], gt[start : start + step]], radius)
-        for start in range(0, len(pred), step)
-    ]
-    contour = np.concatenate([pixels for pixels, _ in counts], axis=-1)
-    found = np.concatenate([found for _, found in counts], axis=-1)
-    return contour_f(contour[0], contour[1], found[0, 1], found[1, 0]).reshape(shape)[()]
+    parts = [slice(start, start + step) for start in range(0, len(pred), step)]
+    values = [contour_accuracy_of_pairs(pred[None, part], gt[None, part], radius)[0, 0] for part in parts]
+    return np.concatenate(values).reshape(shape)[()]
 
 
 def contour_tolerance(height: int, width: int, bound: float = 0.008) -> float:
@@ -146,35 +142,32 @@ def _count(masks: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(frame) for frame in frames]).reshape(masks.shape[:-2])
 
 
-def contour_counts(tracks: Sequence[np.ndarray], radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Contour pixels of some mask tracks, and how many of them lie near the contours of each other track.
+def contour_accuracy_of_pairs(pred: np.ndarray, gt: np.ndarray, radius: float) -> np.ndarray:
+    """F of each predicted track with each true one; no more work on contours than for one of either.
 
     Args:
-        tracks: Boolean `(num_frames, height, width)` each.
-        radius: In pixels.
+        pred: `(num_predictions, num_frames, height, width)` boolean.
+        gt: `(num_objects, num_frames, height, width)` boolean.
+        radius: Tolerance in pixels.
 
     Returns:
-        Pixels of the contours, `(num_tracks, num_frames)`, and those of the first track within `radius` of the contour
-        of the second, `(num_tracks, num_tracks, num_frames)`; a track is not compared with itself.
+        `(num_predictions, num_objects, num_frames)` float64.
     """
-    num_tracks, num_frames = len(tracks), len(tracks[0])
-    found = np.zeros((num_tracks, num_tracks, num_frames), dtype=int)
-    padded = _contours(tracks, max(int(radius), 1))
-    if padded is None:
-        return found[0].copy() if num_tracks == 1 else np.zeros((num_tracks, num_frames), dtype=int), found
-    near = _dilate(padded, radius)
-    for first, second in np.ndindex(num_tracks, num_tracks):
-        if first != second:
-            found[first, second] = _count(padded[first] & near[second])
-    return _count(padded), found
-
-
-def contour_f(pred: np.ndarray, gt: np.ndarray, pred_found: np.ndarray, gt_found: np.ndarray) -> np.ndarray:
-    """F from contour pixels and from those within the tolerance of the other contour, arrays of one shape."""
-    # Of an empty contour nothing is missed (1). If the other is not empty, its own share is 0, and so is F.
-    precision = np.where(pred > 0, pred_found / np.maximum(pred, 1), 1.0)
-    recall = np.where(gt > 0, gt_found / np.maximum(gt, 1), 1.0)
+    contours = _contours((*pred, *gt), max(int(radius), 1))
+    if contours is None:
+        return np.ones((len(pred), len(gt), pred.shape[1]))
+    near, pixels = _dilate(contours, radius), _count(contours)
+    pred, pred_near, pred_pixels = (array[: len(pred)] for array in (contours, near, pixels))
+    gt, gt_near, gt_pixels = (array[len(pred) :] for array in (contours, near, pixels))
+    precision = [[_share(_count(p & g), total) for g in gt_near] for p, total in zip(pred, pred_pixels)]
+    recall = [[_share(_count(p & g), total) for g, total in zip(gt, gt_pixels)] for p in pred_near]
+    precision, recall = np.array(precision), np.array(recall)
     return 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+
+
+def _share(found: np.ndarray, total: np.ndarray) -> np.ndarray:
+    # Of an empty contour nothing is missed (1). If the other is not empty, its own share is 0, and so is F.
+    return np.where(total > 0, found / np.maximum(total, 1), 1.0)
 
 
 def _contours(tracks: Sequence[np.ndarray], margin: int) -> np.ndarray | None:

@@ -1,0 +1,116 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Folders of PNG masks, as submissions and annotations come: one folder for each video or expression."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+
+MISSING = ("error", "empty")
+# How many examples a message names.
+_EXAMPLES = 5
+
+
+def read_masks(
+    folder: Path, frames: Sequence[str], size: tuple[int, int] | None = None, missing: str = "error"
+) -> np.ndarray:
+    """Read the PNG files of some frames, with their values as stored: palette indices or grey levels.
+
+    Args:
+        folder: Has `<frame>.png` for each frame.
+        frames: Names without `.png`, in order.
+        size: `(height, width)` that each file must have. If None, that of the first.
+        missing: "error", or "empty" to read a file that is not there as zeros; then `size` is needed.
+
+    Returns:
+        `(num_frames, height, width)` uint8.
+
+    Raises:
+        ValueError: if a name leaves the folder, files are missing, or one is no image with one channel of that size.
+    """
+    if missing not in MISSING:
+        raise ValueError(f"missing is {missing!r}, expected one of {', '.join(MISSING)}")
+    if missing == "error":
+        raise_missing(missing_files(folder, frames), len(frames))
+    masks = []
+    for frame in frames:
+        path = folder / f"{check_name(frame)}.png"
+        if missing == "empty" and not path.is_file():
+            masks.append(np.zeros(size, dtype=np.uint8))
+            continue
+        mask = _read_png(path)
+        size = size or mask.shape
+        if mask.shape != tuple(size):
+            raise ValueError(
+                f"{str(path)!r} is {_by(mask.shape)} pixels (height x width), expected {_by(size)}. Masks are "
+                "compared at the size of the ground truth; write predictions at that size."
+            )
+        masks.append(mask)
+    return np.stack(masks)
+
+
+def missing_files(folder: Path, frames: Sequence[str]) -> list[Path]:
+    """PNG files of `frames` that are not in `folder`."""
+    paths = (folder / f"{check_name(frame)}.png" for frame in frames)
+    return [path for path in paths if not path.is_file()]
+
+
+def raise_missing(paths: Sequence[Path | str], num_wanted: int) -> None:
+    """Say in one error how many masks are missing, if any are."""
+    if paths:
+        examples = ", ".join(str(path) for path in paths[:_EXAMPLES])
+        more = ", ..." if len(paths) > _EXAMPLES else ""
+        raise ValueError(
+            f"{len(paths)} of {num_wanted} predicted masks are missing: {examples}{more}. Every frame needs one, also "
+            'where nothing is predicted; missing="empty" scores them as empty and reports how many there were.'
+        )
+
+
+def check_name(name: str) -> str:
+    """Refuse a name of a video, expression or frame that would leave the folder it is looked up in."""
+    path = PurePosixPath(name)
+    if not name or name == "." or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError(f"{name!r} is no name of a video, expression or frame: it leaves the folder of the masks")
+    return name
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def frame_names(folder: Path) -> list[str]:
+    """Names of the PNG files in `folder` without `.png`, sorted."""
+    return sorted(path.stem for path in folder.glob("*.png"))
+
+
+def _read_png(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise ValueError(
+                    f"{str(path)!r} has mode {image.mode}, expected a PNG with one channel: a palette (P) or grey "
+                    "levels (L). Colours of a palette cannot be turned back into objects; save the indices."
+                )
+            return np.array(image, dtype=np.uint8)
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as an image ({error}); write the file again") from error
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(str(side) for side in size)
