@@ -177,13 +177,15 @@ def _read_refs(refs: Path, instances: Path, split: str) -> Iterator[Target]:
     for number, reference in enumerate(references):
         what = f"reference {number} of {refs.name}"
         try:
+            if not isinstance(reference["split"], str):
+                raise TypeError("its split is not text")
             if not _is_in(reference["split"], split):
                 continue
             image, annotation = images[reference["image_id"]], annotations[reference["ann_id"]]
             sentences = [(str(item["sent_id"]), item["sent"], item["raw"]) for item in reference["sentences"]]
             if not all(isinstance(text, str) for sentence in sentences for text in sentence):
-                raise TypeError("a sentence that is not text")
-        except (KeyError, TypeError, AttributeError) as error:
+                raise TypeError("one of its sentences is not text")
+        except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{what} is incomplete ({error}), expected split, image_id, ann_id and sentences, and its image and "
                 f"annotation in {instances}"
