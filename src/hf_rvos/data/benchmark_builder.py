@@ -241,12 +241,11 @@ def row(
 def file_stems(folder: Path, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> set[str] | None:
     """Names without suffix of the files of some kinds in a folder, None if there is no such folder."""
     try:
-        with os.scandir(folder) as entries:
-            # Names only: asking about each of a hundred thousand frames would take minutes on a network drive.
-            parts = [os.path.splitext(entry.name) for entry in entries]
+        # Names only: asking about each of a hundred thousand files would take minutes on a network drive.
+        parts = [name.rpartition(".") for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return {stem for stem, suffix in parts if suffix.lower() in suffixes}
+    return {stem for stem, _, suffix in parts if f".{suffix.lower()}" in suffixes}
 
 
 def present_frames(folder: Path, frames: list[str], video: str, report: Report) -> list[int]:
