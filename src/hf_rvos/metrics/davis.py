@@ -241,7 +241,8 @@ def evaluate_ref_davis(
         missing: See `evaluate_davis`; missing predictions of all passes are in one error.
 
     Returns:
-        What `summarize_ref_davis` gives, with `protocol`, `matching`, `num_videos`, `num_missing_frames` and `objects`.
+        What `summarize_ref_davis` gives, with `protocol`, `matching`, `num_videos`, `num_missing_frames` and
+        `objects`.
 
     Raises:
         ValueError: if there are not four passes, predictions are missing, or files or arrays are not as expected.
@@ -250,8 +251,8 @@ def evaluate_ref_davis(
         predictions = [Path(predictions) / f"anno_{index}" for index in range(NUM_REF_DAVIS_PASSES)]
     if isinstance(predictions, Mapping) or len(predictions) != NUM_REF_DAVIS_PASSES:
         raise ValueError(
-            f"predictions has {len(predictions)} entries, expected the results of the {NUM_REF_DAVIS_PASSES} passes of "
-            "Ref-DAVIS17; evaluate_davis takes those of one."
+            f"predictions has {len(predictions)} entries, expected the results of the {NUM_REF_DAVIS_PASSES} passes "
+            "of Ref-DAVIS17; evaluate_davis takes those of one."
         )
     _check_choice("protocol", protocol, PROTOCOLS)
     _check_choice("missing", missing, MISSING)

@@ -33,7 +33,7 @@ def read_masks(
         folder: Has `<frame>.png` for each frame.
         frames: Names without `.png`, in order.
         size: `(height, width)` that each file must have. If None, that of the first.
-        missing: "error", or "empty" to read a file that is not there as zeros; then `size` is needed.
+        missing: "error", or "empty" to read a file that is not there as zeros, of one pixel if no size is known.
 
     Returns:
         `(num_frames, height, width)` uint8.
@@ -45,21 +45,20 @@ def read_masks(
         raise ValueError(f"missing is {missing!r}, expected one of {', '.join(MISSING)}")
     if missing == "error":
         raise_missing(missing_files(folder, frames), len(frames))
-    masks = []
+    masks: list[np.ndarray | None] = []
     for frame in frames:
         path = folder / f"{check_name(frame)}.png"
-        if missing == "empty" and not path.is_file():
-            masks.append(np.zeros(size, dtype=np.uint8))
+        mask = _read_png(path) if missing == "error" or path.is_file() else None
+        masks.append(mask)
+        if mask is None:
             continue
-        mask = _read_png(path)
         size = size or mask.shape
         if mask.shape != tuple(size):
             raise ValueError(
                 f"{str(path)!r} is {_by(mask.shape)} pixels (height x width), expected {_by(size)}. Masks are "
                 "compared at the size of the ground truth; write predictions at that size."
             )
-        masks.append(mask)
-    return np.stack(masks)
+    return np.stack([np.zeros(size or (1, 1), dtype=np.uint8) if mask is None else mask for mask in masks])
 
 
 def missing_files(folder: Path, frames: Sequence[str]) -> list[Path]:
