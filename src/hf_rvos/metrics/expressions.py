@@ -87,31 +87,60 @@ def score_expression(
     """
     size = _size(gt) or _size(pred) or size
     gt = as_masks(gt, size=size)
-    pred = as_masks(pred, size=size)
+    everything = None if objects is None else as_masks(objects, len(gt), size)
+    frames = score_frames(as_masks(pred, size=size), gt, everything)
+    lists = {f"{name}_frames": frames[name].tolist() for name in "jf"} if per_frame else {}
+    return summarize_frames(frames) | lists
+
+
+def score_frames(pred: np.ndarray, gt: np.ndarray, objects: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """What [`summarize_frames`] needs to know of each frame; those of the parts of a long video can be joined.
+
+    Args:
+        pred: Predicted masks, `(num_frames, height, width)` boolean.
+        gt: Union of the masks of all targets, same shape.
+        objects: Foreground of all objects, same shape. If None, that of the target.
+
+    Returns:
+        Arrays `(num_frames,)`: `j`, `f`, `accuracy`, `robustness`, `is_predicted` and `has_target`.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    if objects is not None and objects.shape != gt.shape:
+        raise ValueError(f"objects has shape {objects.shape}, expected that of gt, {gt.shape}")
     j, f = region_similarity(pred, gt), contour_accuracy(pred, gt)
-    pred_present, gt_present = pred.any(axis=(1, 2)), gt.any(axis=(1, 2))
-    num_both, num_either = (pred_present & gt_present).sum(), (pred_present | gt_present).sum()
     outside = np.count_nonzero(pred & ~gt, axis=(1, 2))
-    everything = gt if objects is None else as_masks(objects, len(gt), size)
-    if everything.shape != gt.shape:
-        raise ValueError(f"objects has shape {everything.shape}, expected that of gt, {gt.shape}")
-    # Without objects a single wrong pixel of a frame makes its robustness 0, as published.
-    robustness = np.maximum(1 - outside / (np.count_nonzero(everything, axis=(1, 2)) + 1e-6), 0)
-    row = {
+    foreground = np.count_nonzero(gt if objects is None else objects, axis=(1, 2))
+    return {
+        "j": j,
+        "f": f,
+        "accuracy": np.mean(pred == gt, axis=(1, 2)),
+        # Without objects a single wrong pixel of a frame makes its robustness 0, as published.
+        "robustness": np.maximum(1 - outside / (foreground + 1e-6), 0),
+        "is_predicted": pred.any(axis=(1, 2)),
+        "has_target": gt.any(axis=(1, 2)),
+    }
+
+
+def summarize_frames(frames: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Scores of an expression from what [`score_frames`] gives for all its frames; see [`score_expression`]."""
+    j, f = frames["j"], frames["f"]
+    both, either = frames["is_predicted"] & frames["has_target"], frames["is_predicted"] | frames["has_target"]
+    return {
         "j_and_f": float((j.mean() + f.mean()) / 2),
         "j_mean": float(j.mean()),
         "f_mean": float(f.mean()),
         "j_variance": float(j.var()),
         "j_and_f_variance": float(((j + f) / 2).var()),
-        "t_iou": float(num_both / num_either) if num_either else 1.0,
-        "v_iou": float(j[pred_present & gt_present].sum() / num_either) if num_either else 1.0,
-        "accuracy": float(np.mean(pred == gt)),
-        "robustness": float(robustness.mean()),
-        "is_empty": not pred_present.any(),
-        "has_target": bool(gt_present.any()),
-        "num_frames": len(gt),
+        "t_iou": float(both.sum() / either.sum()) if either.any() else 1.0,
+        "v_iou": float(j[both].sum() / either.sum()) if either.any() else 1.0,
+        "accuracy": float(frames["accuracy"].mean()),
+        "robustness": float(frames["robustness"].mean()),
+        "is_empty": not frames["is_predicted"].any(),
+        "has_target": bool(frames["has_target"].any()),
+        "num_frames": len(j),
     }
-    return row | ({"j_frames": j.tolist(), "f_frames": f.tolist()} if per_frame else {})
 
 
 def score_expressions(
