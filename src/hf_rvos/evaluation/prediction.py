@@ -14,7 +14,7 @@
 """Predictions of a model for all expressions of a video, clip by clip, in the form that each protocol wants."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_rvos.data.benchmark_builder import check_name
 from hf_rvos.data.media import load_clip
+from hf_rvos.metrics.folders import missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
 
@@ -223,3 +225,94 @@ def _read_ahead(
             frames = upcoming.result()
             upcoming = following and read(list(following))
             yield positions, frames
+
+
+@dataclass(frozen=True)
+class FolderClip:
+    """What a folder of PNGs says of the frames of one clip; see `ClipPrediction`."""
+
+    predictor: "FolderPredictor"
+    rows: Sequence[Mapping[str, Any]]
+    positions: range
+    frame_size: tuple[int, int]
+
+    def track(self, index: int) -> dict[str, Any]:
+        return {"masks": self._read(self.predictor.expression_folder(self.rows[index])) != 0, "score": None}
+
+    def label_maps(self, groups: list[list[int]]) -> Iterator[np.ndarray]:
+        for group in groups:
+            yield self._read(self.predictor.pass_folder(self.rows[group[0]]))
+
+    def detections(self, index: int, resize_logits: bool) -> dict[str, Any]:
+        masks = self.track(index)["masks"]
+        return {"masks": masks, "scores": np.ones(1)}
+
+    def _read(self, folder: Path) -> np.ndarray:
+        frames = [self.rows[0]["frames"][position] for position in self.positions]
+        return read_masks(folder, frames, self.frame_size, missing="empty")
+
+
+class FolderPredictor:
+    """Masks that any system wrote: `<video>/<expression id>/<frame>.png`, anything but 0 is the object.
+
+    For the official protocol of Ref-DAVIS17 they are `anno_<pass>/<video>/<frame>.png` with ids of objects.
+
+    Args:
+        folder: Where the folders of the videos are, or a folder `Annotations` with them.
+        missing: `"error"` or `"empty"`, for masks that are not there.
+        clip_length: Frames that are read together.
+    """
+
+    def __init__(self, folder: Path, missing: str = "error", clip_length: int = DEFAULT_CLIP_LENGTH):
+        self.folder = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
+        if not self.folder.is_dir():
+            raise ValueError(f"predictions: there is no folder {str(folder)!r}, expected one with the masks")
+        self.missing = missing
+        self.clip_length = clip_length
+
+    def expression_folder(self, row: Mapping[str, Any]) -> Path:
+        return self.folder / check_name(row["video_id"]) / check_name(row["expression_id"])
+
+    def pass_folder(self, row: Mapping[str, Any]) -> Path:
+        return self.folder / f"anno_{row['expression_type']}" / check_name(row["video_id"])
+
+    def check(self, rows: Iterable[Mapping[str, Any]], merged: bool = False) -> int:
+        """Look for all masks.
+
+        Args:
+            rows: Expressions that are to be scored.
+            merged: Whether the objects of a video are in one file.
+
+        Returns:
+            Number of masks that are missing.
+
+        Raises:
+            ValueError: if masks are missing and that is an error.
+        """
+        wanted = {}
+        for row in rows:
+            folder = self.pass_folder(row) if merged else self.expression_folder(row)
+            wanted[folder] = [
+                row["frames"][position] for position in row["annotated_frames"] or range(row["num_frames"])
+            ]
+        missing = [path for folder, frames in wanted.items() for path in missing_files(folder, frames)]
+        if self.missing == "error":
+            raise_missing(missing, sum(map(len, wanted.values())))
+        return len(missing)
+
+    def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[FolderClip]:
+        """One clip after the other; see `ModelPredictor`."""
+        size, length = self._frame_size(rows[0], root), rows[0]["num_frames"]
+        for start in range(0, length, self.clip_length):
+            yield FolderClip(self, rows, range(start, min(start + self.clip_length, length)), size)
+
+    def annotated_frame(
+        self, rows: Sequence[Mapping[str, Any]], root: Path | None, window: Sequence[int], position: int
+    ) -> FolderClip:
+        """A single frame; see `ModelPredictor`."""
+        return FolderClip(self, rows, range(window[position], window[position] + 1), self._frame_size(rows[0], root))
+
+    def _frame_size(self, row: Mapping[str, Any], root: Path | None) -> tuple[int, int]:
+        if row["height"] and row["width"]:
+            return row["height"], row["width"]
+        return load_clip(row, root, [0]).shape[1:3]

@@ -31,7 +31,7 @@ from hf_rvos.utils.files import replace_when_done
 
 
 class MaskWriter:
-    """Writes masks as `<video>/<expression id>/<frame>.png`, 0 and 255, the form that servers take.
+    """Writes masks as servers take them, and index maps as the DAVIS evaluation does.
 
     Args:
         folder: Where the folders of the videos go.
@@ -41,93 +41,157 @@ class MaskWriter:
         self.folder = folder
 
     def write(self, row: Mapping[str, Any], positions: Sequence[int], masks: np.ndarray) -> None:
-        """Write the masks `(num_frames, height, width)` of some frames of a row."""
+        """Write the masks `(num_frames, height, width)` of a row: `<video>/<expression id>/<frame>.png`, 0 and 255."""
         for position, mask in zip(positions, masks, strict=True):
-            path = self.folder / mask_path(row, row["frames"][position])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replace_when_done(path) as temporary:
-                Image.fromarray(mask.astype(np.uint8) * 255).save(temporary)
+            self._save(mask_path(row, row["frames"][position]), mask.astype(np.uint8) * 255, write_png)
+
+    def write_labels(self, group: str, row: Mapping[str, Any], positions: Sequence[int], labels: np.ndarray) -> None:
+        """Write maps `(num_frames, height, width)` of the objects of a video: `<group>/<video>/<frame>.png`."""
+        for position, label_map in zip(positions, labels, strict=True):
+            self._save(f"{group}/{row['video_id']}/{row['frames'][position]}.png", label_map, write_index_png)
+
+    def _save(self, name: str, pixels: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_when_done(path) as temporary:
+            write(temporary, pixels)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write grey levels, `(height, width)` uint8."""
+    Image.fromarray(pixels).save(path)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Rows to evaluate on.
+
+    Args:
+        name: Of the data set, see [`~hf_rvos.data.load_dataset`].
+        data_dir: Its folder, None for generated data.
+        split: Its split.
+        protocol: `"official"` or `"per-expression"`.
+        limit: Number of videos, from the first; all if None.
+        options: Of the data set.
+    """
+
+    name: str
+    data_dir: Path | None
+    split: str
+    protocol: str = "official"
+    limit: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """What numbers depend on, for reports; the place of the data is not part of it."""
+        return {"dataset": self.name, "split": self.split, **self.options}
+
+    def load(self, model_type: str | None = None) -> "LoadedBenchmark":
+        """Read the rows.
+
+        Raises:
+            ValueError: if the data set cannot be read, has no such split, or the protocol is not one for it.
+        """
+        rows = load_dataset(self.name, self.data_dir, split=self.split, **self.options)
+        has_truth = len(rows) > 0 and rows[0]["mask_kind"] != "none"
+        protocol = find_protocol(self.name, self.protocol, has_truth, model_type)
+        return LoadedBenchmark(rows, protocol, protocol.units(rows)[: self.limit], self.data_dir)
+
+
+@dataclass(frozen=True)
+class LoadedBenchmark:
+    """Rows of a benchmark, in units that are predicted together."""
+
+    rows: Any
+    protocol: Protocol
+    units: list[list[int]]
+    root: Path | None
+
+    def unit(self, number: int) -> list[dict[str, Any]]:
+        """The rows of a unit."""
+        return [self.rows[index] for index in self.units[number]]
+
+    def score(self, number: int, predictor: Any, writer: MaskWriter | None = None) -> list[dict[str, Any]]:
+        """Results of a unit, each with its number as `video`."""
+        results = self.protocol.score(self.unit(number), self.root, predictor, writer)
+        return [{"video": number, **result} for result in results]
 
 
 def evaluate(
-    make_predictor: Callable[[str], Any],
-    predictions: Mapping[str, Any],
-    dataset: str,
-    data_dir: str | os.PathLike | None,
-    split: str,
+    benchmark: Benchmark,
+    predictor: Any,
+    described: Mapping[str, Any],
     output: str | os.PathLike,
-    protocol: str = "official",
-    limit: int | None = None,
+    model_type: str | None = None,
     save_masks: bool = False,
-    options: Mapping[str, Any] | None = None,
+    num_worst: int = 0,
     on_video: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate on all processes of the run; each takes a part of the videos.
 
     Started again with the same arguments it goes on where it was killed, and gives the same files. Memory holds one
-    clip, whatever the size of the data set.
+    clip and the numbers, whatever the size of the data set.
 
     Args:
-        make_predictor: Given the column of the sentences, something with the methods of
-            [`~hf_rvos.evaluation.prediction.ModelPredictor`]. Called only if a video is left to do.
-        predictions: What it predicts with (checkpoint, threshold and so on), for the reports.
-        dataset: Name of the data set, see [`~hf_rvos.data.load_dataset`].
-        data_dir: Its folder.
-        split: Its split.
-        output: Folder for `metrics.json`, `metrics.md`, `expressions.csv`, and the masks or the archive for a server.
-        protocol: `"official"` or `"per-expression"`.
-        limit: Number of videos, from the first; all if None.
+        benchmark: What to evaluate on.
+        predictor: Such as [`~hf_rvos.evaluation.prediction.ModelPredictor`].
+        described: What it predicts with (checkpoint, threshold and so on), for the reports.
+        output: Folder for `metrics.json`, `metrics.md`, `expressions.csv`, `chart.png`, pictures of the worst rows in
+            `worst`, the masks in `masks`, and `submission.zip` for a server.
+        model_type: Of the model; single frames are evaluated as published for it.
         save_masks: Whether masks are written as well. Without ground truth they always are.
-        options: Of the data set.
+        num_worst: How many of the worst expressions are drawn.
         on_video: Called after each video with the number of those finished by this process, and of all it has to do.
 
     Returns:
         What is in `metrics.json`, on the main process, and an empty dict on others.
 
     Raises:
-        ValueError: if the folder holds another evaluation, or the data set cannot be read or has no ground truth and
-            no server either.
+        ValueError: if the folder holds another evaluation, or the data set cannot be read.
     """
     state = PartialState()
     with state.main_process_first():
-        rows = load_dataset(dataset, data_dir, split=split, **(options or {}))
-    judge = find_protocol(dataset, protocol, has_truth=has_truth(rows))
-    units = list(judge.units(rows))[:limit]
-    settings = {
-        "dataset": dataset,
-        "split": split,
-        **(options or {}),
-        "protocol": judge.name,
-        "num_videos": len(units),
-        **predictions,
-        "versions": versions(),
-    }
+        loaded = benchmark.load(model_type)
+    protocol = loaded.protocol
+    settings = benchmark.describe() | {"protocol": protocol.name, "num_videos": len(loaded.units)}
+    settings |= {**described, "versions": versions()}
     results = ResultFolder(output, settings)
-    writer = MaskWriter(results.folder / "masks") if save_masks or not judge.has_truth else None
-    root = None if data_dir is None else Path(data_dir)
-    mine = range(state.process_index, len(units), state.num_processes)
+    needs_masks = save_masks or not protocol.has_truth
+    writer = MaskWriter(results.folder / "masks") if needs_masks else None
+    predictor.text_column = protocol.text_column
+    mine = range(state.process_index, len(loaded.units), state.num_processes)
     missing = [number for number in mine if not results.has(number)]
-    predictor = make_predictor(judge.text_column) if missing else None
     for count, number in enumerate(missing, start=1):
-        unit = [rows[index] for index in units[number]]
-        results.write(number, judge.score(unit, root, predictor, writer))
+        results.write(number, loaded.score(number, predictor, writer))
         if on_video is not None:
             on_video(count, len(missing))
     state.wait_for_everyone()
     if not state.is_main_process:
         return {}
 
-    scored = [{"video": number, **result} for number in range(len(units)) for result in results.read(number)]
-    metrics = settings | {"num_rows": len(scored)} | judge.summarize(scored)
-    with replace_when_done(results.folder / "metrics.json") as path:
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    scored = [result for number in range(len(loaded.units)) for result in results.read(number)]
+    metrics = settings | {"num_rows": len(scored)} | protocol.summarize(scored)
     write_rows(results.folder / "expressions.csv", scored)
-    if writer is not None and dataset in TOP_FOLDERS:
-        chosen = [rows[index] for unit in units for index in unit]
+    if needs_masks and benchmark.name in TOP_FOLDERS:
+        chosen = [row for number in range(len(loaded.units)) for row in loaded.unit(number)]
         write_submission(writer.folder, chosen, results.folder / "submission.zip")
+    if protocol.has_truth:
+        key, label = protocol.headline
+        title = ", ".join(str(settings[name]) for name in ("dataset", "split", "protocol"))
+        save_chart(
+            results.folder / "chart.png", {settings.get("checkpoint", "predictions"): metrics}, key, title, label
+        )
+        if num_worst and isinstance(protocol, PerExpression):
+            draw_worst(results.folder / "worst", scored, loaded.unit, loaded.root, predictor, num_worst)
+    with replace_when_done(results.folder / "metrics.md") as path:
+        path.write_text(report_text(metrics, settings, protocol) + "\n")
+    with replace_when_done(results.folder / "metrics.json") as path:  # last: it says that all is there
+        path.write_text(json.dumps(metrics, indent=2) + "\n")
     return metrics
 
 
-def has_truth(rows: Any) -> bool:
-    """Whether there are masks to compare with."""
-    return len(rows) > 0 and rows[0]["mask_kind"] != "none"
+def report_text(metrics: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol) -> str:
+    """What was evaluated, and the table, in Markdown."""
+    caption = ", ".join(f"{key} {value}" for key, value in settings.items() if key != "versions")
+    versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items() if version)
+    return f"{caption}; {versions}\n\n{markdown_table(metrics, protocol.columns)}"

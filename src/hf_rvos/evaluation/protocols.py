@@ -1,0 +1,314 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Protocols: which expressions are predicted together, what is compared with what, and how numbers are averaged."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_rvos.data.a2d_sentences import annotation_window
+from hf_rvos.data.media import load_index_masks, load_masks
+from hf_rvos.metrics.davis import score_davis_video, summarize_davis
+from hf_rvos.metrics.detections import PRECISION_THRESHOLDS, score_detections, summarize_detections
+from hf_rvos.metrics.expressions import score_frames, summarize_expressions, summarize_frames
+
+
+Row = Mapping[str, Any]
+PROTOCOLS = ("official", "per-expression")
+# Frames around the annotated one, and where that is among them, as each model was published with.
+WINDOWS = {"soc": (8, "middle")}
+DEFAULT_WINDOW = (5, "first")
+
+
+class Protocol(ABC):
+    """How a benchmark is scored.
+
+    Args:
+        has_truth: Whether there are masks to compare with; if not, predictions are only written.
+    """
+
+    name = ""
+    text_column = "expression"
+    columns: Mapping[str, str] = {}  # of the table: keys of the summary and their titles
+    headline = ("j_and_f", "J&F")  # the number that charts show, and its title
+
+    def __init__(self, has_truth: bool = True):
+        self.has_truth = has_truth
+
+    def unit(self, row: Row) -> Any:
+        """Rows with the same value are predicted together."""
+        return row["video_id"]
+
+    def units(self, rows: Any) -> list[list[int]]:
+        """Numbers of the rows that are predicted together, in the order of the data set."""
+        columns = rows.select_columns(["video_id", "annotated_frames"])
+        groups = defaultdict(list)
+        for number, row in enumerate(columns):
+            groups[self.unit(row)].append(number)
+        return list(groups.values())
+
+    @abstractmethod
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        """Predict the rows of a unit and compare.
+
+        Args:
+            rows: What is predicted together.
+            root: Folder of the data set.
+            predictor: A `ModelPredictor`, or something with the same methods.
+            writer: A `MaskWriter` that gets every mask, if any.
+
+        Returns:
+            Results that JSON can hold, small enough for all of the data set to be kept.
+        """
+
+    @abstractmethod
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        """Average the results of all units, in percent."""
+
+
+class PerExpression(Protocol):
+    """Each expression on its own: J and F of every frame, averaged over the frames and then over the expressions.
+
+    Args:
+        has_truth: Whether there are masks to compare with.
+        totals: Which averages are made, see `summarize_expressions`.
+        text_column: `"expression"`, or `"expression_raw"` where released code takes sentences as they are stored.
+        groups: Columns of the rows by whose values the results are averaged, too.
+    """
+
+    name = "per-expression"
+    columns = {"num_expressions": "number", "j_mean": "J", "f_mean": "F", "j_and_f": "J&F"}
+
+    def __init__(
+        self,
+        has_truth: bool = True,
+        totals: str = "ref_youtube_vos",
+        text_column: str = "expression",
+        groups: Sequence[str] = (),
+    ):
+        super().__init__(has_truth)
+        self.totals = totals
+        self.text_column = text_column
+        self.groups = groups
+
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        frames: list[dict[str, list]] = [defaultdict(list) for _ in rows]
+        scores = []
+        for clip in predictor.clips(rows, root):
+            targets = _targets(rows, root, clip.positions) if self.has_truth else [None] * len(rows)
+            scores.append([])
+            for index, (row, target) in enumerate(
+                zip(rows, targets)
+            ):  # one by one: a single track is enlarged at a time
+                track = clip.track(index)
+                scores[-1].append(track["score"] and track["score"] * len(clip.positions))
+                if writer is not None:
+                    writer.write(row, clip.positions, track["masks"])
+                if target is not None:
+                    for name, values in score_frames(track["masks"], target).items():
+                        frames[index][name].append(values)
+        results = []
+        for index, row in enumerate(rows):
+            columns = ("video_id", "expression_id", "expression", "expression_type", *self.groups)
+            result = {column: row[column] for column in columns}
+            if scores[0][index] is not None:
+                result["score"] = sum(of_clip[index] for of_clip in scores) / row["num_frames"]
+            if self.has_truth:
+                result |= summarize_frames({name: np.concatenate(parts) for name, parts in frames[index].items()})
+            results.append(result)
+        return results
+
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        if not self.has_truth:
+            return {}
+        summary = summarize_expressions(results, self.totals)
+        summary.pop("protocol")
+        groups = summary.pop("types")
+        for column in self.groups:
+            values = sorted({row[column] for row in results}, key=str)
+            for value in values:
+                of_group = [row for row in results if row[column] == value]
+                numbers = summarize_expressions([row | {"expression_type": None} for row in of_group])
+                groups[f"{column.replace('_', ' ')}: {str(value).lower()}"] = numbers
+        return in_percent(summary) | {"groups": {name: in_percent(numbers) for name, numbers in groups.items()}}
+
+
+class RefDavis(Protocol):
+    """Ref-DAVIS17 as published: the sentences of each of four passes give one map of objects, scored as DAVIS does.
+
+    A video without several sentences for each object, one of each pass, cannot be scored like this.
+    """
+
+    name = "ref-davis"
+    # Released code gives sentences to the tokenizer as they are stored.
+    text_column = "expression_raw"
+    columns = {"j_and_f": "J&F"} | {
+        f"{name}_{key}": f"{name.upper()} {key}" for name in "jf" for key in ("mean", "recall", "decay")
+    }
+
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        passes = sorted({row["expression_type"] for row in rows})
+        groups = [[index for index, row in enumerate(rows) if row["expression_type"] == one] for one in passes]
+        predicted = [[] for _ in passes]
+        for clip in predictor.clips(rows, root):
+            for number, labels in enumerate(clip.label_maps(groups)):
+                predicted[number].append(labels)
+                if writer is not None:
+                    writer.write_labels(f"anno_{passes[number]}", rows[0], clip.positions, labels)
+        target = load_index_masks(rows[0], root)
+        return [
+            {"video_id": rows[0]["video_id"], "pass": one, **scores}
+            for one, labels in zip(passes, predicted)
+            for scores in score_davis_video(np.concatenate(labels), target)
+        ]
+
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        """Means over the objects of each pass, and of the passes."""
+        passes = {
+            one: in_percent(summarize_davis([row for row in results if row["pass"] == one]))
+            for one in sorted({row["pass"] for row in results})
+        }
+        keys = [key for key in next(iter(passes.values())) if key != "num_objects"]
+        return {key: float(np.mean([numbers[key] for numbers in passes.values()])) for key in keys} | {
+            "groups": {f"pass {one}": numbers for one, numbers in passes.items()}
+        }
+
+
+class AnnotatedFrames(Protocol):
+    """A2D-Sentences and JHMDB-Sentences: all queries of one frame, which is seen together with those around it.
+
+    Args:
+        has_truth: Whether there are masks to compare with.
+        model_type: Of the model, which was published with a number of frames and a way to enlarge masks.
+    """
+
+    name = "annotated-frames"
+    columns = {
+        "num_samples": "number",
+        **{f"precision_at_{threshold}": f"P@{threshold}" for threshold in PRECISION_THRESHOLDS},
+        "overall_iou": "overall IoU",
+        "mean_iou": "mean IoU",
+        "map": "mAP",
+    }
+    headline = ("overall_iou", "overall IoU")
+
+    def __init__(self, has_truth: bool = True, model_type: str | None = None):
+        super().__init__(has_truth)
+        self.window, self.placement = WINDOWS.get(model_type, DEFAULT_WINDOW)
+        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
+
+    def unit(self, row: Row) -> Any:
+        return row["video_id"], *row["annotated_frames"]
+
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        frame = rows[0]["annotated_frames"][0]
+        window, position = annotation_window(frame, rows[0]["num_frames"], self.window, self.placement)
+        return _score_detections(rows, root, predictor, writer, window, position, self.resize_logits)
+
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        return in_percent(summarize_detections(results))
+
+
+class Pictures(Protocol):
+    """RefCOCO, RefCOCO+ and RefCOCOg: videos of one frame."""
+
+    name = "pictures"
+    columns = AnnotatedFrames.columns
+    headline = AnnotatedFrames.headline
+
+    def __init__(self, has_truth: bool = True, model_type: str | None = None):
+        super().__init__(has_truth)
+        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
+
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        return _score_detections(rows, root, predictor, writer, [0], 0, self.resize_logits)
+
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        return in_percent(summarize_detections(results))
+
+
+def _score_detections(
+    rows: Sequence[Row],
+    root: Path | None,
+    predictor: Any,
+    writer: Any,
+    window: Sequence[int],
+    position: int,
+    resize_logits: bool,
+) -> list[dict]:
+    clip, results = predictor.annotated_frame(rows, root, window, position), []
+    for index, row in enumerate(rows):
+        detections = clip.detections(index, resize_logits)
+        if writer is not None:
+            writer.write(row, clip.positions, detections["masks"][:1])
+        target = load_masks(row, root, list(clip.positions))[0]
+        results.append(
+            {column: row[column] for column in ("video_id", "expression_id", "expression")}
+            | score_detections(detections["masks"], detections["scores"], target)
+        )
+    return results
+
+
+def _targets(rows: Sequence[Row], root: Path | None, positions: Sequence[int]) -> list[np.ndarray]:
+    """True masks of all expressions of a video; files that hold all its objects are read once."""
+    positions = list(positions)
+    if len(rows) == 1 or {row["mask_kind"] for row in rows} != {"index_png"}:
+        return [load_masks(row, root, positions) for row in rows]
+    labels = load_index_masks(rows[0], root, positions)
+    return [np.isin(labels, row["object_ids"]) for row in rows]
+
+
+def in_percent(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The shares of a summary times 100; counts, variances and the -1 of COCO for no value stay as they are."""
+
+    def is_share(key: str, value: Any) -> bool:
+        return isinstance(value, float) and value != -1 and not key.endswith("variance")
+
+    return {key: 100 * value if is_share(key, value) else value for key, value in numbers.items()}
+
+
+_TOTALS = {"mevis": "mevis", "revos": "revos", "long_rvos": "long_rvos"}
+
+
+def find_protocol(
+    dataset: str, protocol: str = "official", has_truth: bool = True, model_type: str | None = None
+) -> Protocol:
+    """The protocol of a benchmark.
+
+    Args:
+        dataset: Name of the data set.
+        protocol: `"official"`, the one that papers report, or `"per-expression"`.
+        has_truth: Whether there are masks to compare with.
+        model_type: Of the model; windows and sizes of single frames were published for each.
+
+    Raises:
+        ValueError: if the protocol is unknown, or not one for this data set.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    single_frame = {"a2d_sentences": AnnotatedFrames, "jhmdb_sentences": AnnotatedFrames}
+    single_frame |= dict.fromkeys(("refcoco", "refcoco+", "refcocog"), Pictures)
+    if dataset in single_frame:
+        if protocol != "official":
+            raise ValueError(f"protocol: {dataset} has one frame for each expression, expected 'official'")
+        return single_frame[dataset](has_truth, model_type)
+    if dataset == "ref_davis17" and protocol == "official" and has_truth:
+        return RefDavis()
+    raw = "expression_raw" if dataset in ("ref_youtube_vos", "ref_davis17") else "expression"
+    groups = ("phrasing_seen",) if dataset == "moving_shapes" else ()
+    return PerExpression(has_truth, _TOTALS.get(dataset, "ref_youtube_vos"), raw, groups)
