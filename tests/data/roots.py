@@ -127,7 +127,7 @@ class Scene:
         return self.labels == number
 
     def write_frames(self, folder, names):
-        for frame, name in zip(self.frames, names, strict=True):
+        for frame, name in zip(self.frames, names):
             write_image(folder / f"{name}.jpg", frame)
 
     def write_labels(self, folder, names, labels=None):

@@ -96,6 +96,7 @@ def test_moving_shapes_has_no_root_and_says_val(tmp_path):
         load_dataset("moving_shapes", tmp_path)
 
 
+@pytest.mark.slow  # imports torch and transformers in a process of its own
 def test_importing_the_package_does_not_import_datasets():
     code = "import sys, hf_rvos.data, hf_rvos.data.loading; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ import json
 import numpy as np
 import pytest
 
-from hf_rvos.ops.rle import decode_rle, encode_rle
+from hf_rvos.ops.rle import decode_rle, encode_rle, merge_rle
 
 
 def test_decoding_restores_the_track():
@@ -49,3 +49,14 @@ def test_frames_of_different_sizes_are_refused():
     rles = encode_rle(np.zeros((1, 4, 5))) + encode_rle(np.zeros((1, 5, 4)))
     with pytest.raises(ValueError, match=r"\(4, 5\), \(5, 4\)"):
         decode_rle(rles)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_merging_gives_the_code_of_the_union(count):
+    masks = np.random.default_rng(0).random((count, 13, 7)) > 0.6
+    assert merge_rle(encode_rle(masks)) == encode_rle(masks.any(0)[None])[0]
+
+
+def test_masks_of_different_sizes_are_not_merged():
+    with pytest.raises(ValueError, match=r"2 masks of the sizes \[\(4, 5\), \(5, 4\)\]"):
+        merge_rle(encode_rle(np.zeros((1, 4, 5))) + encode_rle(np.zeros((1, 5, 4))))

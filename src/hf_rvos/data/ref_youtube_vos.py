@@ -60,8 +60,7 @@ def split_videos(root: Path, split: str, valid_includes_test: bool = False) -> d
             others = read_videos(expressions_file(root, "test"))
             videos = {video: entry for video, entry in videos.items() if video not in others}
         elif (folder := _subfolder(root / "valid" / "JPEGImages")).is_dir():
-            present = {path.name for path in folder.iterdir()}
-            videos = {video: entry for video, entry in videos.items() if video in present}
+            videos = {video: entry for video, entry in videos.items() if (folder / video).is_dir()}
     return dict(sorted(videos.items()))
 
 

@@ -1,0 +1,70 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""ReVOS: one file of masks for all splits."""
+
+import pytest
+
+from hf_rvos.data import revos as module
+from hf_rvos.data.benchmark_builder import Report
+from hf_rvos.data.revos import ReVOS, read_rows
+from tests.data.roots import check_against_file, check_rows, fresh_root, revos
+
+
+@pytest.fixture
+def written(tmp_path):
+    root = tmp_path / "root"
+    return root, revos(root)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_rows_are_those_that_were_written(written, split):
+    root, expected = written
+    report = Report()
+    check_rows(list(read_rows(root, split, report)), expected[split], root)
+    assert report.counts == {}
+
+
+def test_shared_root(shared_dir, tmp_path):
+    root = shared_dir / "data/mini/revos"
+    check_against_file(ReVOS(root, cache_dir=tmp_path), root, root / "expected.json")
+
+
+def test_shared_root_of_another_seed(shared_dir, tmp_path):
+    root = fresh_root(shared_dir, tmp_path, "revos")
+    check_against_file(ReVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
+
+
+def test_masks_are_parsed_once_for_all_splits_and_let_go(written, tmp_path, monkeypatch):
+    root, expected = written
+    calls, read = [], module.read_mask_dict
+    monkeypatch.setattr(module, "read_mask_dict", lambda path: calls.append(path) or read(path))
+    builder = ReVOS(root, cache_dir=tmp_path / "cache")
+    builder.download_and_prepare()
+    assert len(calls) == 1 and builder._masks is None
+    for split, rows in builder.as_dataset().items():
+        check_rows(rows, expected[split], root)
+
+
+def test_streaming_gives_the_same_rows(written, tmp_path):
+    root, expected = written
+    stream = ReVOS(root, cache_dir=tmp_path / "cache").as_streaming_dataset("valid")
+    check_rows(list(stream), expected["valid"], root)
+
+
+def test_without_the_file_of_masks_there_is_no_ground_truth(written):
+    root, _ = written
+    (root / "mask_dict.json").unlink()
+    report = Report()
+    rows = list(read_rows(root, "valid", report))
+    assert {row["mask_kind"] for row in rows} == {"none"} and report.faults == {"missing masks": 1}
