@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.facts import FACTS, Facts, Published
@@ -345,7 +345,7 @@ class _Checker:
                 where = f"{label}: {_size(*wrong)}, the video is {_size(*size)}"
                 self.add("masks of another size than the video", where, _OTHER_ADVICE)
                 return
-        if self.decode and kind != "none":
+        if (self.decode and kind != "none") or kind == "mat":  # a cut in a .mat file shows only when it is read
             # Frames are looked at one by one: whole rows of long videos do not fit in memory.
             is_empty = True
             positions = range(row["num_frames"]) if row["annotated_frames"] is None else row["annotated_frames"]
@@ -387,7 +387,8 @@ class _Checker:
         try:
             with _plain_errors(), Image.open(path) as image:
                 mode, size = image.mode, (image.height, image.width)
-                palette = image.getpalette() if is_index and mode == "P" else None
+                # As stored: asking Pillow for the palette would decode the picture.
+                palette = image.palette.palette[: len(_FIRST_COLORS)] if is_index and mode == "P" else None
                 if self.decode or (image.format == "JPEG" and not _ends_well(path)):
                     image.load()
                 elif image.format == "PNG":
@@ -398,7 +399,7 @@ class _Checker:
         if what == "masks" and mode not in LABEL_MODES:
             advice = "get the original PNG files: a conversion to colours has lost the object ids"
             self.add("masks in a mode that has no labels", f"{place} is in mode {mode}", advice)
-        if palette is not None and palette[: len(_FIRST_COLORS)] != _FIRST_COLORS[: len(palette)]:
+        if palette is not None and palette != _FIRST_COLORS[: len(palette)]:
             self.note("masks with another palette than that of VOC", place, "nothing: only the indices are read")
         if expected not in (None, size):
             where = f"{place} is {_size(*size)}, the video {_size(*expected)}"
@@ -417,7 +418,7 @@ class _Checker:
 
 
 # Background and four objects: a file with fewer objects may have a shorter palette.
-_FIRST_COLORS = voc_palette()[: 3 * 5]
+_FIRST_COLORS = bytes(voc_palette()[: 3 * 5])
 
 
 @contextmanager
@@ -425,6 +426,8 @@ def _plain_errors() -> Iterator[None]:
     """Everything that Pillow raises for damaged files as a ValueError."""
     try:
         yield
+    except UnidentifiedImageError:
+        raise ValueError("it is no picture, or its beginning is missing") from None
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
 
