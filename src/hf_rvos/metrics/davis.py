@@ -36,9 +36,8 @@ from hf_rvos.metrics.folders import (
 )
 from hf_rvos.metrics.functional import (
     PIXELS_AT_ONCE,
-    contour_accuracy_of_pairs,
     contour_tolerance,
-    region_similarity,
+    scores_of_pairs,
     sequence_statistics,
 )
 
@@ -379,9 +378,7 @@ def _score_pairs(
         part = slice(start, start + step)
         tracks = np.stack([(pred[part] == track + 1) & ~void[part] for track in range(num_tracks)])
         objects = np.stack([gt[part] == index + 1 for index in range(num_objects)])
-        f[..., part] = contour_accuracy_of_pairs(tracks, objects, radius)
-        for first, second in np.ndindex(num_tracks, num_objects):
-            j[first, second, part] = region_similarity(tracks[first], objects[second])
+        j[..., part], f[..., part] = scores_of_pairs(tracks, objects, radius)
     return j, f
 
 

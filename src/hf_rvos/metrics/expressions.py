@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from hf_rvos.metrics.folders import MISSING, check_name, missing_files, raise_missing, read_masks
-from hf_rvos.metrics.functional import contour_accuracy, region_similarity
+from hf_rvos.metrics.functional import region_and_contour
 
 
 # A track: an array, or one dict in the form of COCO for each frame, None where there is nothing.
@@ -109,7 +109,7 @@ def score_frames(pred: np.ndarray, gt: np.ndarray, objects: np.ndarray | None = 
     """
     if objects is not None and objects.shape != gt.shape:
         raise ValueError(f"objects has shape {objects.shape}, expected that of gt, {gt.shape}")
-    j, f = region_similarity(pred, gt), contour_accuracy(pred, gt)
+    j, f = region_and_contour(pred, gt)
     outside = np.count_nonzero(pred & ~gt, axis=(1, 2))
     foreground = np.count_nonzero(gt if objects is None else objects, axis=(1, 2))
     return {

@@ -27,6 +27,7 @@ import torch
 
 # Frames are processed together up to this number of pixels, which keeps the working set in the processor's cache.
 PIXELS_AT_ONCE = 2**18
+_TINY = np.finfo(np.float64).tiny
 
 
 def region_similarity(
@@ -74,15 +75,38 @@ def contour_accuracy(
     Raises:
         ValueError: if the shapes differ or are not those of masks.
     """
+    return region_and_contour(pred, gt, void, bound)[1]
+
+
+def region_and_contour(
+    pred: np.ndarray | torch.Tensor,
+    gt: np.ndarray | torch.Tensor,
+    void: np.ndarray | torch.Tensor | None = None,
+    bound: float = 0.008,
+) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of each frame, in less time than `region_similarity` and `contour_accuracy` take one after the other.
+
+    Args:
+        pred: `(num_frames, height, width)` or `(height, width)`; anything non-zero is foreground.
+        gt: Ground truth, same shape.
+        void: Pixels to leave out, same shape. If None, all pixels count.
+        bound: See `contour_accuracy`.
+
+    Returns:
+        What `region_similarity` and `contour_accuracy` give.
+
+    Raises:
+        ValueError: if the shapes differ or are not those of masks.
+    """
     pred, gt = _checked_masks(pred, gt, void)
-    shape = pred.shape[:-2]
     height, width = pred.shape[-2:]
     radius = contour_tolerance(height, width, bound)
-    pred, gt = pred.reshape(-1, height, width), gt.reshape(-1, height, width)
+    tracks = pred.reshape(1, -1, height, width), gt.reshape(1, -1, height, width)
     step = max(1, PIXELS_AT_ONCE // (height * width))
-    parts = [slice(start, start + step) for start in range(0, len(pred), step)]
-    values = [contour_accuracy_of_pairs(pred[None, part], gt[None, part], radius)[0, 0] for part in parts]
-    return np.concatenate(values).reshape(shape)[()]
+    parts = [slice(start, start + step) for start in range(0, tracks[0].shape[1], step)]
+    scores = [scores_of_pairs(tracks[0][:, part], tracks[1][:, part], radius) for part in parts]
+    j, f = (np.concatenate(values, axis=-1).reshape(pred.shape[:-2])[()] for values in zip(*scores))
+    return j, f
 
 
 def contour_tolerance(height: int, width: int, bound: float = 0.008) -> float:
@@ -142,94 +166,127 @@ def _count(masks: np.ndarray) -> np.ndarray:
     return np.array([np.count_nonzero(frame) for frame in frames]).reshape(masks.shape[:-2])
 
 
-def contour_accuracy_of_pairs(pred: np.ndarray, gt: np.ndarray, radius: float) -> np.ndarray:
-    """F of each predicted track with each true one; no more work on contours than for one of either.
+def scores_of_pairs(pred: np.ndarray, gt: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """J and F of each predicted track with each true one, with the work on contours done once for each track.
+
+    All is computed on 64 pixels at a time, packed into integers.
 
     Args:
         pred: `(num_predictions, num_frames, height, width)` boolean.
         gt: `(num_objects, num_frames, height, width)` boolean.
-        radius: Tolerance in pixels.
+        radius: Tolerance of contours in pixels.
 
     Returns:
-        `(num_predictions, num_objects, num_frames)` float64.
+        `(num_predictions, num_objects, num_frames)` float64, twice.
     """
-    contours = _contours((*pred, *gt), max(int(radius), 1))
-    if contours is None:
-        return np.ones((len(pred), len(gt), pred.shape[1]))
-    near, pixels = _dilate(contours, radius), _count(contours)
-    pred, pred_near, pred_pixels = (array[: len(pred)] for array in (contours, near, pixels))
-    gt, gt_near, gt_pixels = (array[len(pred) :] for array in (contours, near, pixels))
-    precision = [[_share(_count(p & g), total) for g in gt_near] for p, total in zip(pred, pred_pixels)]
-    recall = [[_share(_count(p & g), total) for g, total in zip(gt, gt_pixels)] for p in pred_near]
-    precision, recall = np.array(precision), np.array(recall)
-    return 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
-
-
-def _share(found: np.ndarray, total: np.ndarray) -> np.ndarray:
+    num_predictions, num_frames = pred.shape[:2]
+    shape = num_predictions, len(gt), num_frames
+    masks, height, width = _pack((*pred, *gt), margin=max(int(radius), 1))
+    if not masks.size:
+        return np.ones(shape), np.ones(shape)
+    contours = _contours(masks, height, width)
+    near = _dilate(contours, radius)
+    areas, pixels = _count_bits(masks), _count_bits(contours)
+    intersection, pred_found, gt_found = np.zeros((3, *shape), dtype=int)
+    for first, second in np.ndindex(shape[:2]):
+        other = num_predictions + second
+        intersection[first, second] = _count_bits(masks[first] & masks[other])
+        pred_found[first, second] = _count_bits(contours[first] & near[other])
+        gt_found[first, second] = _count_bits(contours[other] & near[first])
+    union = areas[:num_predictions, None] + areas[num_predictions:] - intersection
     # Of an empty contour nothing is missed (1). If the other is not empty, its own share is 0, and so is F.
-    return np.where(total > 0, found / np.maximum(total, 1), 1.0)
+    precision = _share(pred_found, pixels[:num_predictions, None])
+    recall = _share(gt_found, pixels[num_predictions:])
+    return _share(intersection, union), 2 * precision * recall / np.maximum(precision + recall, _TINY)
 
 
-def _contours(tracks: Sequence[np.ndarray], margin: int) -> np.ndarray | None:
-    """Pixels that differ from the one to the right, below, or below to the right, cut to the part that has any.
+def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """`part / total`, and 1 where both are 0."""
+    return np.where(total > 0, part / np.maximum(total, 1), 1.0)
+
+
+def _pack(tracks: Sequence[np.ndarray], margin: int) -> tuple[np.ndarray, int, int]:
+    """Pack the part of mask tracks that has all their contours.
 
     Returns:
-        `(num_tracks, num_frames, rows, columns)`, with `margin` empty rows and columns at the end; None without masks.
+        `(num_tracks, num_frames, rows, words)` uint64 with pixel x of a row at bit x % 64 of word x // 64, and height
+        and width of the part; after them are at least `margin` empty rows and columns.
     """
     occupied = functools.reduce(np.logical_or, tracks).any(axis=0)
     rows, columns = np.flatnonzero(occupied.any(axis=1)), np.flatnonzero(occupied.any(axis=0))
     if not len(rows):
-        return None
+        return np.zeros((len(tracks), len(tracks[0]), 0, 0), dtype=np.uint64), 0, 0
     # All contours lie inside the joint bounding box and one pixel around it.
     window = np.s_[:, max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
     num_frames, height, width = tracks[0][window].shape
-    masks = np.zeros((len(tracks), num_frames, height + margin, width + margin), dtype=bool)
+    words = -(-(width + margin) // 64)
+    masks = np.zeros((len(tracks), num_frames, height + margin, 64 * words), dtype=bool)
     for mask, track in zip(masks, tracks):
         mask[:, :height, :width] = track[window]
-    # Beyond the frame is what is at its edge, so that no contour runs along it.
-    masks[:, :, height] = masks[:, :, height - 1]
-    masks[..., width] = masks[..., width - 1]
-    # As one row of pixels, in which the pixel below is a fixed number of pixels further on.
-    line, step = masks.reshape(-1), width + margin
-    contours = np.zeros_like(masks)
-    ahead = contours.reshape(-1)[: -step - 1]
-    np.not_equal(line[: -step - 1], line[1:-step], out=ahead)
-    ahead |= line[: -step - 1] != line[step:-1]
-    ahead |= line[: -step - 1] != line[step + 1 :]
-    contours[:, :, height:] = False
-    contours[..., width:] = False
+    return np.packbits(masks, axis=-1, bitorder="little").view("<u8"), height, width
+
+
+def _contours(masks: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels of what `_pack` gives that differ from the one to the right, below, or below to the right."""
+    below = np.zeros_like(masks)
+    below[:, :, : height - 1] = masks[:, :, 1:height]
+    # There is no contour along the edge of the frame. Other parts end with an empty row and column.
+    below[:, :, height - 1] = masks[:, :, height - 1]
+    inside = np.zeros(64 * masks.shape[-1], dtype=bool)
+    inside[: width - 1] = True
+    right, below_right = (_later(line.reshape(-1), 1).reshape(masks.shape) for line in (masks, below))
+    contours = ((masks ^ right) | (masks ^ below_right)) & np.packbits(inside, bitorder="little").view("<u8")
+    contours |= masks ^ below
+    contours[:, :, height:] = 0
     return contours
 
 
 def _dilate(contours: np.ndarray, radius: float) -> np.ndarray:
-    """Pixels within `radius` of a contour, `(..., rows, columns)`, right wherever the margin of `_contours` is not.
+    """Pixels within `radius` of a contour, right wherever the margin of `_pack` is not.
 
-    The disk is made of rows, and each row of rows half as long: some thirty passes instead of one for each pixel.
+    The disk is made of rows, and each row of rows half as long.
     """
-    reach, step = int(radius), contours.shape[-1]
+    reach, words = int(radius), contours.shape[-1]
     rows = {1: contours.reshape(-1)}  # by length: whether there is a contour among so many pixels up to here
     near = np.zeros_like(rows[1])
     length = 1
     while 2 * length <= 2 * reach + 1:
-        rows[2 * length] = _or_earlier(rows[length], length)
+        rows[2 * length] = rows[length] | _earlier(rows[length], length)
         length *= 2
+    centred = {}
     for offset in range(reach + 1):
         half = math.isqrt(int(radius**2) - offset**2)
-        if 2 * half + 1 not in rows:
+        if half not in centred:
             length = 1 << ((2 * half + 1).bit_length() - 1)
-            rows[2 * half + 1] = _or_earlier(rows[length], 2 * half + 1 - length)
-        row = rows[2 * half + 1]
-        # The row around a pixel ends `half` pixels after it.
-        for end in {half - offset * step, half + offset * step}:
-            if end >= 0:
-                near[: len(near) - end] |= row[end:]
-            else:
-                near[-end:] |= row[:end]
+            centred[half] = _later(rows[length], half) | _later(rows[length], length - 1 - half)
+        row, shift = centred[half], offset * words
+        near[: len(near) - shift] |= row[shift:]
+        near[shift:] |= row[: len(row) - shift]
     return near.reshape(contours.shape)
 
 
-def _or_earlier(line: np.ndarray, offset: int) -> np.ndarray:
-    """Whether a pixel or the one `offset` before it is set."""
-    result = line.copy()
-    result[offset:] |= line[: len(line) - offset]
+def _earlier(line: np.ndarray, pixels: int) -> np.ndarray:
+    """What is `pixels` before each pixel of a packed line."""
+    words, bits = divmod(pixels, 64)
+    result = np.zeros_like(line)
+    result[words:] = line[: len(line) - words] << np.uint64(bits)
+    if bits:
+        result[words + 1 :] |= line[: len(line) - words - 1] >> np.uint64(64 - bits)
     return result
+
+
+def _later(line: np.ndarray, pixels: int) -> np.ndarray:
+    """What is `pixels` after each pixel of a packed line."""
+    if pixels < 0:
+        return _earlier(line, -pixels)
+    words, bits = divmod(pixels, 64)
+    result = np.zeros_like(line)
+    result[: len(line) - words] = line[words:] >> np.uint64(bits)
+    if bits:
+        result[: len(line) - words - 1] |= line[words + 1 :] << np.uint64(64 - bits)
+    return result
+
+
+def _count_bits(masks: np.ndarray) -> np.ndarray:
+    """Pixels set in packed `(..., rows, words)` masks, `(...)`."""
+    return np.bitwise_count(masks).reshape(*masks.shape[:-2], -1).sum(axis=-1, dtype=int)
