@@ -188,6 +188,17 @@ def test_the_builder_gives_the_rows(root, tmp_path):
     assert builder.as_dataset(split="test").to_list() == rows_of(root)
 
 
+def test_the_table_of_sentences_is_not_needed_beside_a_list_of_samples(root, tmp_path):
+    (root / "jhmdb_annotation.txt").unlink()
+    assert JHMDBSentences(root, cache_dir=tmp_path / "cache").present_splits == ["test"]
+
+
+def test_a_given_list_of_samples_must_be_there(root, tmp_path):
+    builder = JHMDBSentences(root, cache_dir=tmp_path / "cache", samples_file=str(tmp_path / "mine.json"))
+    with pytest.raises(ValueError, match=r"samples: there is no file .*mine\.json"):
+        builder.download_and_prepare()
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 def test_masks_are_read_by_index(tmp_path, compressed):
     write_mat(tmp_path / "a.mat", MASKS, do_compression=compressed)

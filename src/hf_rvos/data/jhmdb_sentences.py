@@ -60,7 +60,9 @@ MAX_VALUES = 2**28
 def split_files(root: Path, split: str, samples_file: str | None = None, seed: int = 0) -> list[Path]:
     """Files and folders that rows depend on."""
     samples = root / SAMPLES if samples_file is None else Path(samples_file)
-    return [root / SENTENCES, samples, root / "Rename_Images", root / "puppet_mask"]
+    # With a list of samples the table of sentences is not needed.
+    lists = [samples, root / SENTENCES] if samples.exists() else [root / SENTENCES, samples]
+    return [*lists, root / "Rename_Images", root / "puppet_mask"]
 
 
 def read_rows(
