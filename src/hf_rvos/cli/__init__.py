@@ -16,6 +16,7 @@
 import typer
 
 from hf_rvos.cli.benchmark import benchmark
+from hf_rvos.cli.evaluation import evaluate, metrics, submission_app
 from hf_rvos.cli.segment import convert, segment
 
 
@@ -25,8 +26,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (segment, convert, benchmark):
+for command in (segment, convert, benchmark, evaluate, metrics):
     app.command()(command)
+app.add_typer(submission_app, name="submission")
 
 
 def main() -> None:

@@ -78,3 +78,18 @@ def load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Refe
             f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
             f"hub id of one with its processor ({type(error).__name__}: {error})"
         ) from error
+
+
+def dataset_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Options of a data set from `key=value`; numbers, true and false are taken as such.
+
+    Raises:
+        ValueError: if there is no `=`, or a key is there twice.
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not equals or not key or key in options:
+            raise ValueError(f"--option: got {pair!r}, expected key=value, each key once")
+        options[key] = {"true": True, "false": False}.get(value.lower(), int(value) if value.isdecimal() else value)
+    return options

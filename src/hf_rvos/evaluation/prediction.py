@@ -24,9 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_rvos.data.benchmark_builder import check_name
 from hf_rvos.data.media import load_clip
-from hf_rvos.metrics.folders import missing_files, raise_missing, read_masks
+from hf_rvos.metrics.folders import check_name, missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
 
@@ -97,17 +96,19 @@ class ClipPrediction:
     def label_maps(self, groups: list[list[int]]) -> Iterator[np.ndarray]:
         """For each group of expressions the map of its objects, 1 for the first, uint8 at the size of the video."""
         for group in groups:
-            maps = self.processor.post_process_davis(self.outputs, self.frame_size, self.input_size, [group])
-            yield maps[0].cpu().numpy()
+            (labels,) = self.processor.post_process_davis(
+                self.outputs, target_size=self.frame_size, input_size=self.input_size, object_groups=[group]
+            )
+            yield labels.cpu().numpy()
 
     def detections(self, index: int, resize_logits: bool) -> dict[str, Any]:
         """All queries of an expression of one annotated frame, best first."""
         detections = self.processor.post_process_instance_segmentation(
             self._of_expression(index),
-            [self.frame_size],
-            self.input_size and [self.input_size],
-            self.threshold,
-            resize_logits,
+            target_sizes=[self.frame_size],
+            input_sizes=self.input_size and [self.input_size],
+            threshold=self.threshold,
+            resize_logits=resize_logits,
         )[0]
         return {name: values.cpu().numpy() for name, values in detections.items()}
 

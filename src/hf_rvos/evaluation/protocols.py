@@ -46,6 +46,7 @@ class Protocol(ABC):
     text_column = "expression"
     columns: Mapping[str, str] = {}  # of the table: keys of the summary and their titles
     headline = ("j_and_f", "J&F")  # the number that charts show, and its title
+    merges_objects = False  # whether predictions are maps of the objects of a video
 
     def __init__(self, has_truth: bool = True):
         self.has_truth = has_truth
@@ -86,18 +87,20 @@ class PerExpression(Protocol):
 
     Args:
         has_truth: Whether there are masks to compare with.
-        totals: Which averages are made, see `summarize_expressions`.
+        totals: Which averages are made, see `summarize_expressions`. If None, those of MeViS where expressions without
+            a target are among the rows, and plain ones elsewhere.
         text_column: `"expression"`, or `"expression_raw"` where released code takes sentences as they are stored.
         groups: Columns of the rows by whose values the results are averaged, too.
     """
 
     name = "per-expression"
     columns = {"num_expressions": "number", "j_mean": "J", "f_mean": "F", "j_and_f": "J&F"}
+    columns |= {"n_acc": "N-acc", "t_acc": "T-acc"}  # where expressions without a target are among the rows
 
     def __init__(
         self,
         has_truth: bool = True,
-        totals: str = "ref_youtube_vos",
+        totals: str | None = None,
         text_column: str = "expression",
         groups: Sequence[str] = (),
     ):
@@ -136,7 +139,8 @@ class PerExpression(Protocol):
     def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
         if not self.has_truth:
             return {}
-        summary = summarize_expressions(results, self.totals)
+        plain = "ref_youtube_vos" if all(row["has_target"] for row in results) else "mevis"
+        summary = summarize_expressions(results, self.totals or plain)
         summary.pop("protocol")
         groups = summary.pop("types")
         for column in self.groups:
@@ -155,6 +159,7 @@ class RefDavis(Protocol):
     """
 
     name = "ref-davis"
+    merges_objects = True
     # Released code gives sentences to the tokenizer as they are stored.
     text_column = "expression_raw"
     columns = {"j_and_f": "J&F"} | {
@@ -311,4 +316,4 @@ def find_protocol(
         return RefDavis()
     raw = "expression_raw" if dataset in ("ref_youtube_vos", "ref_davis17") else "expression"
     groups = ("phrasing_seen",) if dataset == "moving_shapes" else ()
-    return PerExpression(has_truth, _TOTALS.get(dataset, "ref_youtube_vos"), raw, groups)
+    return PerExpression(has_truth, _TOTALS.get(dataset), raw, groups)

@@ -16,6 +16,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ import numpy as np
 from accelerate import PartialState
 from PIL import Image
 
+from hf_rvos.data.image_files import write_index_png
 from hf_rvos.data.loading import load_dataset
-from hf_rvos.evaluation.protocols import find_protocol
+from hf_rvos.evaluation.protocols import PerExpression, Protocol, find_protocol
+from hf_rvos.evaluation.reporting import draw_worst, markdown_table, save_chart
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
 from hf_rvos.evaluation.submission import TOP_FOLDERS, mask_path, write_submission
 from hf_rvos.utils.files import replace_when_done
@@ -92,7 +95,10 @@ class Benchmark:
         Raises:
             ValueError: if the data set cannot be read, has no such split, or the protocol is not one for it.
         """
-        rows = load_dataset(self.name, self.data_dir, split=self.split, **self.options)
+        options = dict(self.options)
+        if self.name == "moving_shapes" and self.limit is not None:
+            options["num_videos"] = self.limit  # others are not drawn
+        rows = load_dataset(self.name, self.data_dir, split=self.split, **options)
         has_truth = len(rows) > 0 and rows[0]["mask_kind"] != "none"
         protocol = find_protocol(self.name, self.protocol, has_truth, model_type)
         return LoadedBenchmark(rows, protocol, protocol.units(rows)[: self.limit], self.data_dir)
@@ -186,8 +192,15 @@ def evaluate(
     with replace_when_done(results.folder / "metrics.md") as path:
         path.write_text(report_text(metrics, settings, protocol) + "\n")
     with replace_when_done(results.folder / "metrics.json") as path:  # last: it says that all is there
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
+        path.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
     return metrics
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN, the mean of nothing."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    return None if value != value else value
 
 
 def report_text(metrics: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol) -> str:

@@ -1,0 +1,168 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The commands `hf-rvos evaluate`, `hf-rvos metrics` and `hf-rvos submission check`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
+from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, dataset_options, load_segmenter
+
+
+DatasetName = Annotated[str, typer.Option("--dataset", help="Such as ref_davis17, mevis or moving_shapes.")]
+DataDir = Annotated[Path | None, typer.Option(help="Root of the data set in its published layout.")]
+Split = Annotated[str, typer.Option(help="Such as valid or test.")]
+ProtocolName = Annotated[str, typer.Option("--protocol", help="official or per-expression.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Number of videos, from the first.")]
+Output = Annotated[Path, typer.Option(help="Folder for the results; an interrupted run goes on there.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
+]
+
+submission_app = typer.Typer(help="Archives for servers.", no_args_is_help=True)
+
+
+def evaluate(
+    dataset: DatasetName,
+    split: Split,
+    data_dir: DataDir = None,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_CHECKPOINT,
+    protocol: ProtocolName = "official",
+    limit: Limit = None,
+    output: Output = Path("evaluation"),
+    threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
+    clip_length: Annotated[int, typer.Option(min=1, help="Frames that go through the model together.")] = 36,
+    grouping: Annotated[
+        str, typer.Option(help="video, one-per-object or single: sentences Fast SgMg is asked together.")
+    ] = "video",
+    save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the predicted masks, too.")] = False,
+    worst: Annotated[int, typer.Option(min=0, help="How many of the worst expressions are drawn.")] = 8,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
+    option: Options = None,
+) -> None:
+    """Score a model on a benchmark; on several processes with accelerate launch --module hf_rvos evaluate ..."""
+    with bad_input_as_one_line():
+        from accelerate import PartialState
+
+        from hf_rvos.evaluation.prediction import ModelPredictor
+        from hf_rvos.evaluation.run import Benchmark
+        from hf_rvos.evaluation.run import evaluate as run_evaluation
+        from hf_rvos.pipelines.referring_video_segmentation import check_threshold
+
+        check_threshold(threshold)
+        segmenter = load_segmenter(model, str(PartialState().device), dtype)
+        predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping)
+        described = {
+            "checkpoint": model,
+            "threshold": threshold,
+            "clip_length": clip_length,
+            "grouping": grouping,
+            "dtype": str(segmenter.model.dtype).removeprefix("torch."),
+        }
+        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, dataset_options(option))
+        with _progress() as on_video:
+            metrics = run_evaluation(
+                benchmark,
+                predictor,
+                described,
+                output,
+                segmenter.model.config.model_type,
+                save_masks,
+                worst,
+                on_video,
+            )
+    _print_report(output, metrics)
+
+
+def metrics(
+    predictions: Annotated[Path, typer.Argument(help="Folder with <video>/<expression id>/<frame>.png.")],
+    dataset: DatasetName,
+    split: Split,
+    data_dir: DataDir = None,
+    protocol: ProtocolName = "official",
+    limit: Limit = None,
+    output: Output = Path("evaluation"),
+    missing: Annotated[
+        str, typer.Option(help="error, or empty to score masks that are not there as empty.")
+    ] = "error",
+    option: Options = None,
+) -> None:
+    """Score masks that any system wrote; for Ref-DAVIS17 anno_0 to anno_3 with <video>/<frame>.png."""
+    with bad_input_as_one_line():
+        from hf_rvos.evaluation.prediction import FolderPredictor
+        from hf_rvos.evaluation.run import Benchmark
+        from hf_rvos.evaluation.run import evaluate as run_evaluation
+
+        predictor = FolderPredictor(predictions, missing)
+        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, dataset_options(option))
+        loaded = benchmark.load()
+        if not loaded.protocol.has_truth:
+            raise ValueError(f"--split: {split} of {dataset} comes without masks to compare with")
+        chosen = (row for number in range(len(loaded.units)) for row in loaded.unit(number))
+        num_missing = predictor.check(chosen, loaded.protocol.merges_objects)
+        described = {"predictions": str(predictions), "missing": missing, "num_missing_masks": num_missing}
+        with _progress() as on_video:
+            numbers = run_evaluation(benchmark, predictor, described, output, on_video=on_video)
+    _print_report(output, numbers)
+
+
+@submission_app.command("check")
+def check_submission(
+    archive: Annotated[Path, typer.Argument(help="The zip file.")],
+    data_dir: Annotated[Path, typer.Option(help="Root of the data set in its published layout.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="ref_youtube_vos or mevis.")] = "ref_youtube_vos",
+    split: Split = "valid",
+) -> None:
+    """Look for everything that a server would refuse; exit code 1 if there is something."""
+    with bad_input_as_one_line():
+        from hf_rvos.data.loading import load_dataset
+        from hf_rvos.data.media import load_clip
+        from hf_rvos.evaluation import submission
+
+        submission.top_folder(dataset)
+        rows = list(load_dataset(dataset, data_dir, split=split))
+        first_rows = {row["video_id"]: row for row in reversed(rows)}
+        sizes = {video: load_clip(row, data_dir, [0]).shape[1:3] for video, row in first_rows.items()}
+        report = submission.check_submission(archive, rows, sizes)
+    typer.echo(str(report))
+    if not report.is_valid:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error for the videos of the first process."""
+    from accelerate import PartialState
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    is_shown = PartialState().is_main_process
+    with Progress(*columns, console=Console(stderr=True), disable=not is_shown) as progress:
+        task = progress.add_task("videos", total=None)
+        yield lambda finished, total: progress.update(task, completed=finished, total=total)
+
+
+def _print_report(output: Path, metrics: dict[str, Any]) -> None:
+    if not metrics:  # not the main process
+        return
+    typer.echo((output / "metrics.md").read_text(encoding="utf-8"))
+    if (output / "submission.zip").is_file():
+        typer.echo(f"for the server: {output / 'submission.zip'}")
+    typer.echo(f"written to {output}", file=sys.stderr)
