@@ -154,7 +154,7 @@ def write_jhmdb(root: Path, seed: int = 0) -> list[tuple]:
             samples.append(
                 [
                     video,
-                    f"/home/x/Rename_Images/{tail}/{frame:05d}.png",
+                    f"/elsewhere/Rename_Images/{tail}/{frame:05d}.png",
                     f"/y/puppet_mask/{tail}/puppet_mask.mat",
                     9,
                     sentence,
