@@ -114,9 +114,12 @@ def test_coded_masks_need_no_root(scene):
     assert np.array_equal(load_masks(target, positions=[1, 0]), scene.layers[0][[1, 0]])
 
 
-def test_expressions_without_target_have_empty_masks(scene):
-    target = folder_row(mask_kind="rle", masks=[None] * 4, object_ids=[])
-    assert load_masks(target).shape == (4, HEIGHT, WIDTH) and not load_masks(target).any()
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (None, None)])
+def test_expressions_without_target_have_empty_masks(tmp_path, scene, size):
+    scene.write_frames(tmp_path / "frames/clip", NAMES)
+    target = folder_row(mask_kind="rle", masks=[None] * 4, object_ids=[], height=size[0], width=size[1])
+    masks = load_masks(target, tmp_path)
+    assert masks.shape == (4, HEIGHT, WIDTH) and not masks.any()
 
 
 def test_frames_that_are_not_annotated_are_not_read(tmp_path, scene):

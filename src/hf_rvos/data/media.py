@@ -34,7 +34,7 @@ Masks of kind `object_png` are in `mask_dir` itself where `object_ids` is None: 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +147,12 @@ def load_masks(
     if kind != "rle":
         root = _root(row, root)
     annotated = None if row["annotated_frames"] is None else set(row["annotated_frames"])
-    found = {
-        index: _READERS[kind](row, root, position)
+    found = (
+        (index, _READERS[kind](row, root, position))
         for index, position in enumerate(positions)
         if annotated is None or position in annotated
-    }
-    return _stack(row, root, len(positions), {index: mask for index, mask in found.items() if mask is not None}, bool)
+    )
+    return _stack(row, root, len(positions), found, bool)
 
 
 def load_index_masks(
@@ -177,7 +177,7 @@ def load_index_masks(
     if row["mask_kind"] != "index_png":
         raise ValueError(f"row: {_name(row)} has masks of kind {row['mask_kind']!r}, expected 'index_png'")
     positions, root = _positions(row, positions), _root(row, root)
-    maps = {index: read_labels(_index_path(row, root, position)) for index, position in enumerate(positions)}
+    maps = ((index, read_labels(_index_path(row, root, position))) for index, position in enumerate(positions))
     return _stack(row, root, len(positions), maps, np.uint8)
 
 
@@ -293,17 +293,23 @@ _READERS = {
 
 
 def _stack(
-    row: dict[str, Any], root: Path | None, length: int, found: dict[int, np.ndarray], dtype: Any
+    row: dict[str, Any],
+    root: Path | None,
+    length: int,
+    found: Iterable[tuple[int, np.ndarray | None]],
+    dtype: type,
 ) -> np.ndarray:
-    """One array of the masks that were found, zeros elsewhere."""
+    """One array of masks by index, zeros where there is none."""
     size = (row["height"], row["width"])
-    if None in size:
-        size = next(iter(found.values())).shape if found else load_clip(row, root, [0]).shape[1:3]
-    masks = np.zeros((length, *size), dtype)
-    for index, mask in found.items():
-        _check_size(f"a mask of {_name(row)}", mask, size, "the video")
+    masks = None if None in size else np.zeros((length, *size), dtype)
+    for index, mask in found:
+        if mask is None:
+            continue
+        if masks is None:
+            masks = np.zeros((length, *mask.shape), dtype)
+        _check_size(f"a mask of {_name(row)}", mask, masks.shape[1:], "the video")
         masks[index] = mask
-    return masks
+    return np.zeros((length, *load_clip(row, root, [0]).shape[1:3]), dtype) if masks is None else masks
 
 
 def _video_frames(path: Path, indices: list[int]) -> Iterator[np.ndarray]:

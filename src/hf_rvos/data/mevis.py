@@ -147,6 +147,7 @@ class MeViS(BenchmarkBuilder):
         >>> rows = builder.as_dataset(split="valid_u")
     """
 
+    DEFAULT_WRITER_BATCH_SIZE = 100  # rows with masks are large
     SPLITS = ("train", "valid_u", "valid")
     HOMEPAGE = "https://henghuiding.com/MeViS"
     LAYOUT = """<data_dir>/

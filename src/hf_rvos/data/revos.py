@@ -58,6 +58,7 @@ class ReVOS(BenchmarkBuilder):
         >>> reasoning = builder.as_dataset(split="valid").filter(lambda row: row["expression_type"] == "1")
     """
 
+    DEFAULT_WRITER_BATCH_SIZE = 100  # rows with masks are large
     SPLITS = ("train", "valid")
     HOMEPAGE = "https://github.com/cilinyan/ReVOS-api"
     LAYOUT = """<data_dir>/
