@@ -31,6 +31,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,7 +209,8 @@ class Run:
         if self.missing_stages() or not path.is_file():
             return None
         metrics = json.loads(path.read_text())
-        wanted = {"split": "test", "config": "single", "version": VERSION, "num_videos": self.test_videos}
+        wanted = {"dataset": "moving_shapes", "split": "test", "config_name": "single", "version": VERSION}
+        wanted["num_videos"] = self.test_videos
         return metrics if wanted.items() <= metrics.items() else None
 
     def row(self) -> dict[str, Any] | None:
@@ -224,7 +226,7 @@ class Run:
             "num_trained_parameters": max(result["num_trained_parameters"] for result in results),
             "minutes": sum(result["minutes"] for result in results),
             "j_and_f": metrics["j_and_f"],
-            "skill": {skill: group["j_and_f"] for skill, group in metrics["skill"].items()},
+            "skill": {name: group["j_and_f"] for name, group in metrics["groups"].items() if name in SKILLS},
             "num_rows": metrics["num_rows"],
             "machines": [result["machine"] for result in results],
         }
@@ -392,7 +394,7 @@ def complete(run: Run) -> None:
     num_processes = run.stages[0].recipe.num_processes
     missing = run.missing_stages()
     if missing:
-        (run.folder / "evaluation" / "metrics.json").unlink(missing_ok=True)  # of a model that was there before
+        shutil.rmtree(run.folder / "evaluation", ignore_errors=True)  # of a model that was there before
     for stage in missing:
         stage.folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(stage.folder / "recipe.yaml") as path:

@@ -53,10 +53,13 @@ import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.benchmark import machine
 from hf_rvos.data.collate import ClipCollator
-from hf_rvos.data.moving_shapes import vocabulary
+from hf_rvos.data.moving_shapes import MovingShapesConfig, vocabulary
+from hf_rvos.data.moving_shapes.builder import build_rows
 from hf_rvos.data.moving_shapes_clips import MovingShapesClips
 from hf_rvos.data.sampling import EpochBatchSampler
-from hf_rvos.evaluation import moving_shapes_table, score_moving_shapes, summarize_moving_shapes
+from hf_rvos.evaluation.prediction import ModelPredictor
+from hf_rvos.evaluation.protocols import find_protocol
+from hf_rvos.evaluation.reporting import markdown_table
 from hf_rvos.processing.processing_rvos import RvosProcessor
 from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
@@ -267,10 +270,13 @@ class ReferringTask:
         Returns:
             Results for the log, and the same to print.
         """
-        indices = range(accelerator.process_index, self.recipe.evaluation_videos, accelerator.num_processes)
-        rows = gather_object(score_moving_shapes(model, self.processor, "val", indices))
-        summary = summarize_moving_shapes(rows)
-        return summary, moving_shapes_table(summary)
+        protocol, was_training = find_protocol("moving_shapes"), model.training
+        predictor, results = ModelPredictor(model.eval(), self.processor), []
+        for index in range(accelerator.process_index, self.recipe.evaluation_videos, accelerator.num_processes):
+            results += protocol.score(build_rows("val", index, MovingShapesConfig()), None, predictor)
+        model.train(was_training)
+        summary = protocol.summarize(gather_object(results))
+        return summary, markdown_table(summary, protocol.columns)
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:
         model.save_pretrained(folder, state_dict=stored_weights(model, self.recipe.save_dtype))

@@ -16,6 +16,7 @@
 import typer
 
 from hf_rvos.cli.benchmark import benchmark
+from hf_rvos.cli.data import data_app
 from hf_rvos.cli.evaluation import evaluate, metrics, submission_app
 from hf_rvos.cli.segment import convert, segment
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (segment, convert, benchmark, evaluate, metrics):
     app.command()(command)
+app.add_typer(data_app, name="data")
 app.add_typer(submission_app, name="submission")
 
 

@@ -61,32 +61,17 @@ def evaluate(
         from accelerate import PartialState
 
         from hf_rvos.evaluation.prediction import ModelPredictor
-        from hf_rvos.evaluation.run import Benchmark
+        from hf_rvos.evaluation.run import Benchmark, describe_model
         from hf_rvos.evaluation.run import evaluate as run_evaluation
         from hf_rvos.pipelines.referring_video_segmentation import check_threshold
 
         check_threshold(threshold)
         segmenter = load_segmenter(model, str(PartialState().device), dtype)
         predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping)
-        described = {
-            "checkpoint": model,
-            "threshold": threshold,
-            "clip_length": clip_length,
-            "grouping": grouping,
-            "dtype": str(segmenter.model.dtype).removeprefix("torch."),
-        }
         benchmark = Benchmark(dataset, data_dir, split, protocol, limit, dataset_options(option))
         with _progress() as on_video:
-            metrics = run_evaluation(
-                benchmark,
-                predictor,
-                described,
-                output,
-                segmenter.model.config.model_type,
-                save_masks,
-                worst,
-                on_video,
-            )
+            described = describe_model(model, predictor)
+            metrics = run_evaluation(benchmark, predictor, described, output, save_masks, worst, on_video)
     _print_report(output, metrics)
 
 

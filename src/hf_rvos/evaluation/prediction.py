@@ -128,7 +128,7 @@ class ModelPredictor:
     """Asks a model for all expressions of a video together: its features are computed once for all of them.
 
     Args:
-        model: A model for referring video segmentation; put into evaluation mode.
+        model: A model for referring video segmentation, in evaluation mode.
         processor: Its processor.
         threshold: Probability above which a pixel belongs to the object.
         clip_length: Frames that go through the model together. The query of an expression is chosen for each clip.
@@ -148,7 +148,8 @@ class ModelPredictor:
         if clip_length < 1:
             raise ValueError(f"clip_length is {clip_length}, expected at least 1 frame")
         group_expressions([], grouping)  # refuses an unknown one before any work
-        self.model = model.eval()
+        self.model = model
+        self.model_type = model.config.model_type
         self.processor = processor
         self.threshold = threshold
         self.clip_length = clip_length
@@ -269,6 +270,7 @@ class FolderPredictor:
         if not self.folder.is_dir():
             raise ValueError(f"predictions: there is no folder {str(folder)!r}, expected one with the masks")
         self.missing = missing
+        self.model_type = self.text_column = None  # which only models have
         self.clip_length = clip_length
 
     def expression_folder(self, row: Mapping[str, Any]) -> Path:

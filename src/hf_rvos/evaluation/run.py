@@ -13,6 +13,7 @@
 # limitations under the License.
 """Score a model, or masks that are there already, on a benchmark: resumable, on any number of processes."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from PIL import Image
 
 from hf_rvos.data.image_files import write_index_png
 from hf_rvos.data.loading import load_dataset
+from hf_rvos.data.moving_shapes import VERSION
+from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.protocols import PerExpression, Protocol, find_protocol
 from hf_rvos.evaluation.reporting import draw_worst, markdown_table, save_chart
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
@@ -87,10 +91,14 @@ class Benchmark:
 
     def describe(self) -> dict[str, Any]:
         """What numbers depend on, for reports; the place of the data is not part of it."""
-        return {"dataset": self.name, "split": self.split, **self.options}
+        drawn = {"config_name": "single", "version": VERSION} if self.name == "moving_shapes" else {}
+        return {"dataset": self.name, "split": self.split, **drawn, **self.options}
 
     def load(self, model_type: str | None = None) -> "LoadedBenchmark":
         """Read the rows.
+
+        Args:
+            model_type: Of the model; single frames are evaluated as published for it.
 
         Raises:
             ValueError: if the data set cannot be read, has no such split, or the protocol is not one for it.
@@ -123,12 +131,27 @@ class LoadedBenchmark:
         return [{"video": number, **result} for result in results]
 
 
+def describe_model(checkpoint: str, predictor: ModelPredictor) -> dict[str, Any]:
+    """What numbers of a model depend on: its weights, too, since a folder can get others."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(predictor.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return {
+        "checkpoint": checkpoint,
+        "weights": digest.hexdigest()[:12],
+        "dtype": str(predictor.model.dtype).removeprefix("torch."),
+        "threshold": predictor.threshold,
+        "clip_length": predictor.clip_length,
+        "grouping": predictor.grouping,
+    }
+
+
 def evaluate(
     benchmark: Benchmark,
     predictor: Any,
     described: Mapping[str, Any],
     output: str | os.PathLike,
-    model_type: str | None = None,
     save_masks: bool = False,
     num_worst: int = 0,
     on_video: Callable[[int, int], None] | None = None,
@@ -144,7 +167,6 @@ def evaluate(
         described: What it predicts with (checkpoint, threshold and so on), for the reports.
         output: Folder for `metrics.json`, `metrics.md`, `expressions.csv`, `chart.png`, pictures of the worst rows in
             `worst`, the masks in `masks`, and `submission.zip` for a server.
-        model_type: Of the model; single frames are evaluated as published for it.
         save_masks: Whether masks are written as well. Without ground truth they always are.
         num_worst: How many of the worst expressions are drawn.
         on_video: Called after each video with the number of those finished by this process, and of all it has to do.
@@ -157,7 +179,7 @@ def evaluate(
     """
     state = PartialState()
     with state.main_process_first():
-        loaded = benchmark.load(model_type)
+        loaded = benchmark.load(predictor.model_type)
     protocol = loaded.protocol
     settings = benchmark.describe() | {"protocol": protocol.name, "num_videos": len(loaded.units)}
     settings |= {**described, "versions": versions()}

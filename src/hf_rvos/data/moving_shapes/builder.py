@@ -43,6 +43,8 @@ class MovingShapesBuilderConfig(datasets.BuilderConfig):
     Args:
         num_videos (`int`, *optional*):
             Videos in every split; the published sizes if None.
+        splits (`tuple[str, ...]`, *optional*):
+            Splits to build, all if None; drawing those that are not needed takes minutes.
     """
 
     height: int = 128
@@ -50,6 +52,7 @@ class MovingShapesBuilderConfig(datasets.BuilderConfig):
     num_frames: int = 16
     fps: int = 8
     num_videos: int | None = None
+    splits: tuple[str, ...] | None = None
     version: str = VERSION
 
     def drawing(self) -> MovingShapesConfig:
@@ -87,6 +90,7 @@ class MovingShapes(datasets.GeneratorBasedBuilder):
         return [
             datasets.SplitGenerator(split, {"split": split, "indices": list(range(self.config.num_videos or size))})
             for split, size in SPLIT_SIZES.items()
+            if self.config.splits is None or split in self.config.splits
         ]
 
     def _generate_examples(self, split: str, indices: list[int]) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
