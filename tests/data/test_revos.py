@@ -13,11 +13,15 @@
 # limitations under the License.
 """ReVOS: one file of masks for all splits."""
 
+import json
+
+import numpy as np
 import pytest
 
 from hf_rvos.data import revos as module
 from hf_rvos.data.benchmark_builder import Report
-from hf_rvos.data.revos import ReVOS, read_rows
+from hf_rvos.data.revos import ReVOS, load_foreground, read_rows
+from hf_rvos.ops.rle import encode_rle
 from tests.data.roots import check_against_file, check_rows, fresh_root, revos
 
 
@@ -68,3 +72,31 @@ def test_without_the_file_of_masks_there_is_no_ground_truth(written):
     report = Report()
     rows = list(read_rows(root, "valid", report))
     assert {row["mask_kind"] for row in rows} == {"none"} and report.faults == {"missing masks": 1}
+
+
+def write_foreground(root, masks):
+    (root / "mask_dict_foreground.json").write_text(json.dumps(masks))
+
+
+def test_foreground_is_read_for_the_asked_frames(written):
+    root, _ = written
+    row = next(read_rows(root, "valid", Report()))
+    masks = np.random.default_rng(0).random((row["num_frames"], 5, 7)) < 0.5
+    write_foreground(root, {row["video_id"]: {"masks_rle": encode_rle(masks)}})
+    found = load_foreground({**row, "height": 5, "width": 7}, root, [1])
+    np.testing.assert_array_equal(found, masks[[1]])
+
+
+def test_without_the_file_of_foreground_there_is_none(written):
+    root, _ = written
+    (root / "mask_dict_foreground.json").unlink(missing_ok=True)
+    assert load_foreground(next(read_rows(root, "valid", Report())), root, [0]) is None
+
+
+@pytest.mark.parametrize("masks", [{}, {"masks_rle": []}, []], ids=["video", "frames", "form"])
+def test_foreground_of_other_frames_is_refused(written, masks):
+    root, _ = written
+    row = next(read_rows(root, "valid", Report()))
+    write_foreground(root, {row["video_id"]: masks})
+    with pytest.raises(ValueError, match="expected one for each of"):
+        load_foreground(row, root, [0])

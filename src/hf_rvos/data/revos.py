@@ -13,12 +13,20 @@
 # limitations under the License.
 """ReVOS (Yan et al. 2024): expressions that name their target and others that have to be reasoned about."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_videos
+import numpy as np
+
+from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_json, read_videos
+from hf_rvos.data.media import load_masks
 from hf_rvos.data.mevis import mask_dict_rows, read_mask_dict
+
+
+FOREGROUND = "mask_dict_foreground.json"
 
 
 def split_files(root: Path, split: str) -> list[Path]:
@@ -49,6 +57,41 @@ def read_rows(
     yield from mask_dict_rows("revos", root, Path("JPEGImages"), entries, masks, report)
 
 
+def load_foreground(row: dict[str, Any], root: str | os.PathLike, positions: Sequence[int]) -> np.ndarray | None:
+    """All objects of a video, whatever the row refers to; the robustness of the benchmark needs them.
+
+    Args:
+        row: A row of the data set.
+        root: Its root.
+        positions: Which frames of the row, counted from 0.
+
+    Returns:
+        `(num_frames, height, width)` bool, None if the root has no `mask_dict_foreground.json`.
+
+    Raises:
+        ValueError: if the file is damaged, or has not the video with these frames.
+    """
+    path = Path(root) / FOREGROUND
+    if not path.exists():
+        return None
+    entry = _read_foreground(path, path.stat().st_mtime_ns).get(row["video_id"])
+    masks = entry.get("masks_rle") if isinstance(entry, dict) else None
+    if not isinstance(masks, list) or len(masks) != row["num_frames"]:
+        raise ValueError(
+            f"{path}: {'no masks' if not isinstance(masks, list) else f'{len(masks)} masks'} of video "
+            f"{row['video_id']!r}, expected one for each of {row['num_frames']} frames; get the file again"
+        )
+    return load_masks({**row, "mask_kind": "rle", "masks": masks}, root, positions)
+
+
+@lru_cache(maxsize=1)
+def _read_foreground(path: Path, changed: int) -> dict[str, Any]:
+    content = read_json(path, "masks of all objects")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must look like {{'<video>': {{'masks_rle': [...]}}}}, and does not")
+    return content
+
+
 class ReVOS(BenchmarkBuilder):
     """ReVOS; names of videos may have several parts.
 
@@ -63,6 +106,7 @@ class ReVOS(BenchmarkBuilder):
     HOMEPAGE = "https://github.com/cilinyan/ReVOS-api"
     LAYOUT = """<data_dir>/
   meta_expressions_train_.json   meta_expressions_valid_.json   mask_dict.json
+  mask_dict_foreground.json                           (all objects of a video, for the robustness)
   JPEGImages/<video>/<frame>.jpg"""
 
     split_files = staticmethod(split_files)

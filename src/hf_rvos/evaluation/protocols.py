@@ -15,7 +15,7 @@
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from hf_rvos.data.a2d_sentences import annotation_window
 from hf_rvos.data.media import load_index_masks, load_masks
+from hf_rvos.data.revos import load_foreground
 from hf_rvos.metrics.davis import score_davis_video, summarize_davis
 from hf_rvos.metrics.detections import PRECISION_THRESHOLDS, score_detections, summarize_detections
 from hf_rvos.metrics.expressions import score_frames, summarize_expressions, summarize_frames
@@ -91,6 +92,7 @@ class PerExpression(Protocol):
             a target are among the rows, and plain ones elsewhere.
         text_column: `"expression"`, or `"expression_raw"` where released code takes sentences as they are stored.
         groups: Columns of the rows by whose values the results are averaged, too.
+        load_objects: Gives the foreground of all objects of a row's video, or None; see `load_foreground` of ReVOS.
     """
 
     name = "per-expression"
@@ -103,8 +105,10 @@ class PerExpression(Protocol):
         totals: str | None = None,
         text_column: str = "expression",
         groups: Sequence[str] = (),
+        load_objects: Callable[..., np.ndarray | None] = lambda *_: None,
     ):
         super().__init__(has_truth)
+        self.load_objects = load_objects
         self.totals = totals
         self.text_column = text_column
         self.groups = groups
@@ -114,6 +118,7 @@ class PerExpression(Protocol):
         scores = []
         for clip in predictor.clips(rows, root):
             targets = _targets(rows, root, clip.positions) if self.has_truth else [None] * len(rows)
+            objects = self.load_objects(rows[0], root, clip.positions) if self.has_truth else None
             scores.append([])
             for index, (row, target) in enumerate(
                 zip(rows, targets)
@@ -123,7 +128,7 @@ class PerExpression(Protocol):
                 if writer is not None:
                     writer.write(row, clip.positions, track["masks"])
                 if target is not None:
-                    for name, values in score_frames(track["masks"], target).items():
+                    for name, values in score_frames(track["masks"], target, objects).items():
                         frames[index][name].append(values)
         results = []
         for index, row in enumerate(rows):
@@ -316,4 +321,5 @@ def find_protocol(
         return RefDavis()
     raw = "expression_raw" if dataset in ("ref_youtube_vos", "ref_davis17") else "expression"
     groups = ("phrasing_seen",) if dataset == "moving_shapes" else ()
-    return PerExpression(has_truth, _TOTALS.get(dataset), raw, groups)
+    extra = {"load_objects": load_foreground} if dataset == "revos" else {}
+    return PerExpression(has_truth, _TOTALS.get(dataset), raw, groups, **extra)
