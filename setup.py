@@ -31,6 +31,7 @@ VERSIONS = {
         "av>=17.1,<19",
         "datasets>=5.1,<6",
         "evaluate>=0.4.6,<0.5",
+        "h5py>=3.12,<4",
         "hf-doc-builder>=0.5,<0.6",
         "huggingface-hub>=2,<3",
         "matplotlib>=3.10,<4",
@@ -80,14 +81,14 @@ install_requires = versions(
 extras = {
     # ResNet backbones
     "timm": versions("timm"),
-    "data": versions("datasets"),
-    "eval": versions("evaluate", "matplotlib", "scipy"),
+    "data": versions("datasets", "h5py", "scipy"),
     # transformers knows which version of kernels it accepts.
     "kernels": ["transformers[kernels]"],
     "quality": versions("ruff"),
     "docs": versions("hf-doc-builder"),
 }
-extras["train"] = versions("accelerate", "pyyaml") + extras["data"] + extras["eval"]
+extras["eval"] = versions("accelerate", "evaluate", "matplotlib") + extras["data"]
+extras["train"] = versions("pyyaml") + extras["eval"]
 extras["testing"] = versions("pytest", "pytest-xdist") + extras["timm"] + extras["train"] + extras["quality"]
 extras["dev"] = extras["testing"] + extras["docs"]
 
