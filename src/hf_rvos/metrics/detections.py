@@ -164,13 +164,13 @@ def score_coco(
     for annotation in ground_truth["annotations"]:
         image, found = images[annotation["image_id"]], detections[annotation["image_id"]]
         boxes = [prediction["bbox"] for prediction in found if "bbox" in prediction]
-        left, top, width, height = annotation["bbox"]
+        left, top, width, height = annotation["bbox"] if boxes else (0, 0, 0, 0)
         row = score_detections(
             [prediction["segmentation"] for prediction in found],
             [prediction["score"] for prediction in found],
             annotation["segmentation"],
             size=(image["height"], image["width"]),
-            gt_area=annotation["area"],
+            gt_area=annotation.get("area"),
             is_crowd=bool(annotation.get("iscrowd", 0)),
             boxes=boxes if boxes else None,
             gt_box=(left, top, left + width, top + height),

@@ -51,9 +51,15 @@ def encode_mask(mask: Any) -> dict[str, Any]:
     }
 
 
-def encode_track(masks: Masks) -> list[dict[str, Any] | None]:
+def encode_track(masks: Masks) -> list[dict[str, Any]]:
     """The masks of a video, None where there is nothing, as Arrow keeps them."""
-    return [None if mask is None else encode_mask(mask) for mask in masks]
+    # Not None, because Arrow cannot tell the type of a batch that is None throughout.
+    return [{"size": [], "counts": ""} if mask is None else encode_mask(mask) for mask in masks]
+
+
+def decode_track(rles: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any] | None]:
+    """The reverse of `encode_track`, as run-length codes."""
+    return [rle if rle["size"] else None for rle in rles]
 
 
 class EncodedMetric(evaluate.Metric):
@@ -68,7 +74,6 @@ class EncodedMetric(evaluate.Metric):
 
     def add(self, *, prediction: Any = None, reference: Any = None, **kwargs):
         """Add one sample; masks are arrays or run-length codes in the form of COCO."""
-        # Not evaluate's own, which demands strings where a mask may be None.
         kwargs = {name: [value] for name, value in kwargs.items()}
         self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 

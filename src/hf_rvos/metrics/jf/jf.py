@@ -64,6 +64,7 @@ class JF(hf_rvos.metrics.evaluate_base.EncodedMetric):
         self._check_not_empty(references)
         rows = []
         for index, (pred, gt) in enumerate(zip(predictions, references)):
+            pred, gt = map(hf_rvos.metrics.evaluate_base.decode_track, (pred, gt))
             row = hf_rvos.metrics.expressions.score_expression(pred, gt, per_frame=statistics)
             rows.append(row | {"expression_type": expression_types[index] if expression_types is not None else None})
         protocol = "ref_youtube_vos" if self.config_name == "default" else self.config_name

@@ -50,5 +50,8 @@ class TemporalStability(hf_rvos.metrics.evaluate_base.EncodedMetric):
 
     def _compute(self, predictions, references):
         self._check_not_empty(references)
-        rows = [hf_rvos.metrics.expressions.score_expression(*tracks) for tracks in zip(predictions, references)]
+        rows = [
+            hf_rvos.metrics.expressions.score_expression(*map(hf_rvos.metrics.evaluate_base.decode_track, tracks))
+            for tracks in zip(predictions, references)
+        ]
         return hf_rvos.metrics.expressions.summarize_temporal_stability(rows)
