@@ -392,9 +392,9 @@ def launch(what: str, command: list[str], log: Path, num_processes: int) -> None
 def complete(run: Run) -> None:
     """Train and evaluate what a run still lacks."""
     num_processes = run.stages[0].recipe.num_processes
-    missing = run.missing_stages()
-    if missing:
-        shutil.rmtree(run.folder / "evaluation", ignore_errors=True)  # of a model that was there before
+    missing, evaluation = run.missing_stages(), run.folder / "evaluation"
+    if missing or (run.metrics() is None and (evaluation / "metrics.json").is_file()):
+        shutil.rmtree(evaluation, ignore_errors=True)  # of a model that was there before, or of other videos
     for stage in missing:
         stage.folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(stage.folder / "recipe.yaml") as path:
@@ -403,7 +403,7 @@ def complete(run: Run) -> None:
         launch(what, train_command(stage), stage.folder / "train.log", num_processes)
     if run.metrics() is None:
         what = f"{run}, {run.test_videos} test videos"
-        launch(what, evaluate_command(run), run.folder / "evaluation" / "evaluate.log", num_processes)
+        launch(what, evaluate_command(run), evaluation / "evaluate.log", num_processes)
 
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, Any], dict[str, tuple[list[Run], list[Run]]]]:

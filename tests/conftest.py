@@ -11,13 +11,16 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What every test shares: no network, one thread, and the optional folder with shared data."""
+"""What every test shares: no network, a cache of its own, one thread, and the optional folder with shared data."""
 
 import os
+import shutil
 from pathlib import Path
+from tempfile import mkdtemp
 
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = mkdtemp(prefix="hf_rvos_rows_")
 
 import pytest
 import torch
@@ -30,6 +33,13 @@ FIXTURES = Path(__file__).parent / "fixtures"
 def one_thread():
     """Tests run side by side; with more threads each they would wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rows_cache():
+    """Rows that tests build are not left in the cache of the user, nor anywhere."""
+    yield
+    shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

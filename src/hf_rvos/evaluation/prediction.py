@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from hf_rvos.data.media import load_clip
-from hf_rvos.metrics.folders import check_name, missing_files, raise_missing, read_masks
+from hf_rvos.metrics.folders import MISSING, check_name, missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
 
@@ -269,6 +269,8 @@ class FolderPredictor:
         self.folder = folder / "Annotations" if (folder / "Annotations").is_dir() else folder
         if not self.folder.is_dir():
             raise ValueError(f"predictions: there is no folder {str(folder)!r}, expected one with the masks")
+        if missing not in MISSING:
+            raise ValueError(f"missing is {missing!r}, expected one of {', '.join(MISSING)}")
         self.missing = missing
         self.model_type = self.text_column = None  # which only models have
         self.clip_length = clip_length

@@ -86,6 +86,8 @@ class Protocol(ABC):
 class PerExpression(Protocol):
     """Each expression on its own: J and F of every frame, averaged over the frames and then over the expressions.
 
+    Frames without annotation do not count.
+
     Args:
         has_truth: Whether there are masks to compare with.
         totals: Which averages are made, see `summarize_expressions`. If None, those of MeViS where expressions without
@@ -120,15 +122,19 @@ class PerExpression(Protocol):
             targets = _targets(rows, root, clip.positions) if self.has_truth else [None] * len(rows)
             objects = self.load_objects(rows[0], root, clip.positions) if self.has_truth else None
             scores.append([])
-            for index, (row, target) in enumerate(
-                zip(rows, targets)
-            ):  # one by one: a single track is enlarged at a time
+            # One by one, so that a single track is enlarged at a time.
+            for index, (row, target) in enumerate(zip(rows, targets)):
                 track = clip.track(index)
                 scores[-1].append(track["score"] and track["score"] * len(clip.positions))
                 if writer is not None:
                     writer.write(row, clip.positions, track["masks"])
-                if target is not None:
-                    for name, values in score_frames(track["masks"], target, objects).items():
+                if target is None:
+                    continue
+                annotated = clip.positions if row["annotated_frames"] is None else row["annotated_frames"]
+                judged = np.isin(clip.positions, annotated)
+                if judged.any():
+                    masks = [None if part is None else part[judged] for part in (track["masks"], target, objects)]
+                    for name, values in score_frames(*masks).items():
                         frames[index][name].append(values)
         results = []
         for index, row in enumerate(rows):
@@ -277,7 +283,8 @@ def _score_detections(
 def _targets(rows: Sequence[Row], root: Path | None, positions: Sequence[int]) -> list[np.ndarray]:
     """True masks of all expressions of a video; files that hold all its objects are read once."""
     positions = list(positions)
-    if len(rows) == 1 or {row["mask_kind"] for row in rows} != {"index_png"}:
+    files = {(row["mask_kind"], row["mask_dir"], row["annotated_frames"] is None) for row in rows}
+    if len(rows) == 1 or files != {("index_png", rows[0]["mask_dir"], True)}:
         return [load_masks(row, root, positions) for row in rows]
     labels = load_index_masks(rows[0], root, positions)
     return [np.isin(labels, row["object_ids"]) for row in rows]
