@@ -264,9 +264,10 @@ def present_frames(folder: Path, frames: list[str], video: str, report: Report) 
     present = [position for position, name in enumerate(frames) if name in stems] if stems else []
     if not present:
         report.add("missing videos", video)
-    elif len(present) < len(frames):
-        first = next(name for name in frames if name not in stems)
-        report.add("missing frames", f"{video}/{first}", len(frames) - len(present))
+    else:
+        for name in frames:
+            if name not in stems:
+                report.add("missing frames", f"{video}/{name}")
     return present
 
 

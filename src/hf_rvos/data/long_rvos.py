@@ -67,7 +67,8 @@ def read_rows(root: Path, split: str, report: Report, videos: list[str] | None =
                 # Where an object is away its file is missing, but never its folder.
                 lost = [number for number in numbers if not (root / mask_dir / str(number)).is_dir()]
                 if lost:
-                    report.add("missing masks", f"{video}/{lost[0]}")
+                    for number in lost:
+                        report.add("missing masks", f"{video}/{number}")
                 else:
                     columns |= {"mask_kind": "object_png", "mask_dir": mask_dir.as_posix()}
             yield row("long_rvos", video, expression_id, text, frames, media_dir.as_posix(), **columns)

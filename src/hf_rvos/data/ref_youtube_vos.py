@@ -171,9 +171,9 @@ def find_masks(root: Path, folder: Path, video: str, frames: list[str], report: 
     """
     stems = file_stems(root / folder / video, (".png",)) or set()
     annotated = [position for position, name in enumerate(frames) if name in stems]
-    if len(annotated) < len(frames):
-        first = next(name for name in frames if name not in stems)
-        report.add("missing masks", f"{video}/{first}", len(frames) - len(annotated))
+    for name in frames:
+        if name not in stems:
+            report.add("missing masks", f"{video}/{name}")
     if not annotated:
         return {}
     return {
