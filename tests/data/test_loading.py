@@ -22,6 +22,7 @@ from datasets import Dataset, DatasetDict, IterableDataset
 
 from hf_rvos.data import load_dataset
 from hf_rvos.data.loading import DATASETS, load_builder
+from hf_rvos.data.moving_shapes import builder
 from tests.data.roots import mevis, ref_youtube_vos
 
 
@@ -34,8 +35,8 @@ def root(tmp_path_factory):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_name_has_a_builder(name):
-    module, builder, _ = DATASETS[name]
-    assert hasattr(import_module(module), builder)
+    module, class_name, _ = DATASETS[name]
+    assert hasattr(import_module(module), class_name)
 
 
 def test_all_splits_or_one(root, tmp_path):
@@ -100,3 +101,11 @@ def test_moving_shapes_has_no_root_and_says_val(tmp_path):
 def test_importing_the_package_does_not_import_datasets():
     code = "import sys, hf_rvos.data, hf_rvos.data.loading; sys.exit('datasets' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("split", "drawn"), [("valid", {"val"}), ("val[:1]+test", {"val", "test"})])
+def test_videos_of_other_splits_are_not_drawn(tmp_path, monkeypatch, split, drawn):
+    asked, build = set(), builder.build_rows
+    monkeypatch.setattr(builder, "build_rows", lambda split, *rest: asked.add(split) or build(split, *rest))
+    load_dataset("moving_shapes", split=split, num_videos=1, cache_dir=tmp_path)
+    assert asked == drawn

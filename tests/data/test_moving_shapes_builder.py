@@ -123,3 +123,9 @@ def test_rows_of_another_dataset_are_refused(rows):
 def test_rows_of_another_version_are_refused(rows):
     with pytest.raises(ValueError, match="version"):
         load_clip({**rows[0], "media_dir": "moving_shapes-0.9.0"})
+
+
+def test_only_the_splits_that_are_asked_for_are_drawn(tmp_path):
+    builder = MovingShapes(cache_dir=str(tmp_path), splits=("val",), **PARAMETERS)
+    builder.download_and_prepare()
+    assert list(builder.as_dataset()) == ["val"]
