@@ -212,7 +212,7 @@ def _pack(tracks: Sequence[np.ndarray], margin: int) -> tuple[np.ndarray, int, i
         `(num_tracks, num_frames, rows, words)` uint64 with pixel x of a row at bit x % 64 of word x // 64, and height
         and width of the part; after them are at least `margin` empty rows and columns.
     """
-    occupied = functools.reduce(np.logical_or, tracks).any(axis=0)
+    occupied = functools.reduce(np.logical_or, [frame for track in tracks for frame in track])
     rows, columns = np.flatnonzero(occupied.any(axis=1)), np.flatnonzero(occupied.any(axis=0))
     if not len(rows):
         return np.zeros((len(tracks), len(tracks[0]), 0, 0), dtype=np.uint64), 0, 0
@@ -220,10 +220,10 @@ def _pack(tracks: Sequence[np.ndarray], margin: int) -> tuple[np.ndarray, int, i
     window = np.s_[:, max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
     num_frames, height, width = tracks[0][window].shape
     words = -(-(width + margin) // 64)
-    masks = np.zeros((len(tracks), num_frames, height + margin, 64 * words), dtype=bool)
+    masks = np.zeros((len(tracks), num_frames, height + margin, 8 * words), dtype=np.uint8)
     for mask, track in zip(masks, tracks):
-        mask[:, :height, :width] = track[window]
-    return np.packbits(masks, axis=-1, bitorder="little").view("<u8"), height, width
+        mask[:, :height, : -(-width // 8)] = np.packbits(track[window], axis=-1, bitorder="little")
+    return masks.view("<u8"), height, width
 
 
 def _contours(masks: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -268,10 +268,11 @@ def _dilate(contours: np.ndarray, radius: float) -> np.ndarray:
 def _earlier(line: np.ndarray, pixels: int) -> np.ndarray:
     """What is `pixels` before each pixel of a packed line."""
     words, bits = divmod(pixels, 64)
-    result = np.zeros_like(line)
-    result[words:] = line[: len(line) - words] << np.uint64(bits)
+    if words:
+        line = np.concatenate([np.zeros(words, dtype=line.dtype), line[:-words]])
+    result = line << np.uint64(bits)
     if bits:
-        result[words + 1 :] |= line[: len(line) - words - 1] >> np.uint64(64 - bits)
+        result[1:] |= line[:-1] >> np.uint64(64 - bits)
     return result
 
 
@@ -280,10 +281,11 @@ def _later(line: np.ndarray, pixels: int) -> np.ndarray:
     if pixels < 0:
         return _earlier(line, -pixels)
     words, bits = divmod(pixels, 64)
-    result = np.zeros_like(line)
-    result[: len(line) - words] = line[words:] >> np.uint64(bits)
+    if words:
+        line = np.concatenate([line[words:], np.zeros(words, dtype=line.dtype)])
+    result = line >> np.uint64(bits)
     if bits:
-        result[: len(line) - words - 1] |= line[words + 1 :] << np.uint64(64 - bits)
+        result[:-1] |= line[1:] << np.uint64(64 - bits)
     return result
 
 
