@@ -66,6 +66,9 @@ def export(
     output: Annotated[Path, typer.Argument(help="Root of the new layout.")],
     split: Annotated[str, typer.Option(help="Such as train or valid.")],
     data_dir: Annotated[Path | None, typer.Option(help="Root of the data set; moving_shapes needs none.")] = None,
+    new_split: Annotated[
+        str | None, typer.Option("--as", help="train, valid or test: what the split is called there.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of videos, from the first.")] = None,
     option: Options = None,
 ) -> None:
@@ -78,5 +81,5 @@ def export(
         if limit is not None:
             chosen = set(list(dict.fromkeys(rows["video_id"]))[:limit])
             rows = rows.select([number for number, video in enumerate(rows["video_id"]) if video in chosen])
-        export_dataset(rows, data_dir, output, split)
+        export_dataset(rows, data_dir, output, new_split or split)
     typer.echo(f"Wrote {name} to {output}")

@@ -31,6 +31,9 @@ Split = Annotated[str, typer.Option(help="Such as valid or test.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="official or per-expression.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Number of videos, from the first.")]
 Output = Annotated[Path, typer.Option(help="Folder for the results; an interrupted run goes on there.")]
+Matching = Annotated[
+    str | None, typer.Option(help="official or id, for Ref-DAVIS17: whether the numbers of objects matter.")
+]
 Options = Annotated[
     list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
 ]
@@ -51,6 +54,16 @@ def evaluate(
     grouping: Annotated[
         str, typer.Option(help="video, one-per-object or single: sentences Fast SgMg is asked together.")
     ] = "video",
+    shortest_edge: Annotated[
+        int | None, typer.Option(min=29, help="Shorter side of the frames for the model; its own if not given.")
+    ] = None,
+    longest_edge: Annotated[
+        int | None, typer.Option(min=0, help="Limit of the longer side; 0 for none, as published for some data sets.")
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Frames around an annotated one; as published if not given.")
+    ] = None,
+    matching: Matching = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the predicted masks, too.")] = False,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst expressions are drawn.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
@@ -68,7 +81,10 @@ def evaluate(
         check_threshold(threshold)
         segmenter = load_segmenter(model, str(PartialState().device), dtype)
         predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping)
-        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, dataset_options(option))
+        resize = segmenter.processor.video_processor
+        resize.size = _new_size(dict(resize.size), shortest_edge, longest_edge)
+        options = dataset_options(option)
+        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, options, window, matching)
         with _progress() as on_video:
             described = describe_model(model, predictor)
             metrics = run_evaluation(benchmark, predictor, described, output, save_masks, worst, on_video)
@@ -83,6 +99,7 @@ def metrics(
     protocol: ProtocolName = "official",
     limit: Limit = None,
     output: Output = Path("evaluation"),
+    matching: Matching = None,
     missing: Annotated[
         str, typer.Option(help="error, or empty to score masks that are not there as empty.")
     ] = "error",
@@ -95,7 +112,8 @@ def metrics(
         from hf_rvos.evaluation.run import evaluate as run_evaluation
 
         predictor = FolderPredictor(predictions, missing)
-        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, dataset_options(option))
+        options = dataset_options(option)
+        benchmark = Benchmark(dataset, data_dir, split, protocol, limit, options, matching=matching)
         loaded = benchmark.load()
         if not loaded.protocol.has_truth:
             raise ValueError(f"--split: {split} of {dataset} comes without masks to compare with")
@@ -128,6 +146,17 @@ def check_submission(
     typer.echo(str(report))
     if not report.is_valid:
         raise typer.Exit(1)
+
+
+def _new_size(size: dict[str, int], shortest_edge: int | None, longest_edge: int | None) -> dict[str, int]:
+    """`size` of a video processor with other limits."""
+    if shortest_edge is not None:
+        size["shortest_edge"] = shortest_edge
+    if longest_edge is not None:
+        size["longest_edge"] = longest_edge
+    if size.get("longest_edge") == 0:
+        del size["longest_edge"]
+    return size
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from hf_rvos.utils.files import check_output_folder, replace_when_done
 logger = logging.getLogger(__name__)
 
 VOID = 255
+LAYOUT_SPLITS = ("train", "valid", "test")
 
 
 def convert_davis(davis_root: str | os.PathLike, output: str | os.PathLike) -> Path:
@@ -126,7 +127,11 @@ def export_dataset(
     Raises:
         ValueError: if there are no rows, a file of the source is missing, or there are files already.
     """
-    output, split = Path(output), "valid" if split == "val" else check_name(split, "split")
+    output, split = Path(output), "valid" if split == "val" else split
+    if split not in LAYOUT_SPLITS:
+        raise ValueError(
+            f"split is {split!r}, but the layout has {', '.join(LAYOUT_SPLITS)}; say which of them it becomes"
+        )
     data_folder = check_output_folder(output / split, "output")
     text_folder = check_output_folder(output / "meta_expressions" / split, "output")
     indices_of: dict[str, list[int]] = {}

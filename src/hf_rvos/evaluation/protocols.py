@@ -24,9 +24,9 @@ import numpy as np
 from hf_rvos.data.a2d_sentences import annotation_window
 from hf_rvos.data.media import load_index_masks, load_masks
 from hf_rvos.data.revos import load_foreground
-from hf_rvos.metrics.davis import score_davis_video, summarize_davis
+from hf_rvos.metrics.davis import MATCHINGS, score_davis_video, summarize_davis
 from hf_rvos.metrics.detections import PRECISION_THRESHOLDS, score_detections, summarize_detections
-from hf_rvos.metrics.expressions import score_frames, summarize_expressions, summarize_frames
+from hf_rvos.metrics.expressions import TYPE_NAMES, score_frames, summarize_expressions, summarize_frames
 
 
 Row = Mapping[str, Any]
@@ -52,16 +52,22 @@ class Protocol(ABC):
     def __init__(self, has_truth: bool = True):
         self.has_truth = has_truth
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What numbers depend on, for reports."""
+        return {"protocol": self.name}
+
     def unit(self, row: Row) -> Any:
         """Rows with the same value are predicted together."""
         return row["video_id"]
 
     def units(self, rows: Any) -> list[list[int]]:
-        """Numbers of the rows that are predicted together, in the order of the data set."""
-        columns = rows.select_columns(["video_id", "annotated_frames"])
+        """Numbers of the rows that are predicted together, in order; those with ground truth, if any have it."""
+        columns = rows.select_columns(["video_id", "annotated_frames", "mask_kind"])
         groups = defaultdict(list)
         for number, row in enumerate(columns):
-            groups[self.unit(row)].append(number)
+            if not self.has_truth or row["mask_kind"] != "none":
+                groups[self.unit(row)].append(number)
         return list(groups.values())
 
     @abstractmethod
@@ -99,7 +105,12 @@ class PerExpression(Protocol):
 
     name = "per-expression"
     columns = {"num_expressions": "number", "j_mean": "J", "f_mean": "F", "j_and_f": "J&F"}
-    columns |= {"n_acc": "N-acc", "t_acc": "T-acc"}  # where expressions without a target are among the rows
+    # Where expressions without a target are among the rows, and where a benchmark has more numbers.
+    columns |= {"n_acc": "N-acc", "t_acc": "T-acc", "final": "final"}
+    extra_columns = {
+        "long_rvos": {"t_iou": "tIoU", "v_iou": "vIoU"},
+        "revos": {"accuracy": "accuracy", "robustness": "robustness"},
+    }
 
     def __init__(
         self,
@@ -110,6 +121,7 @@ class PerExpression(Protocol):
         load_objects: Callable[..., np.ndarray | None] = lambda *_: None,
     ):
         super().__init__(has_truth)
+        self.columns = self.columns | self.extra_columns.get(totals, {})
         self.load_objects = load_objects
         self.totals = totals
         self.text_column = text_column
@@ -151,7 +163,11 @@ class PerExpression(Protocol):
         if not self.has_truth:
             return {}
         plain = "ref_youtube_vos" if all(row["has_target"] for row in results) else "mevis"
-        summary = summarize_expressions(results, self.totals or plain)
+        totals = self.totals or plain
+        known = TYPE_NAMES.get(totals)
+        # ReVOS reserves a third type, which no published number counts.
+        counted = [row for row in results if known is None or row["expression_type"] in known]
+        summary = summarize_expressions(counted, totals)
         summary.pop("protocol")
         groups = summary.pop("types")
         for column in self.groups:
@@ -167,6 +183,10 @@ class RefDavis(Protocol):
     """Ref-DAVIS17 as published: the sentences of each of four passes give one map of objects, scored as DAVIS does.
 
     A video without several sentences for each object, one of each pass, cannot be scored like this.
+
+    Args:
+        has_truth: Whether there are masks to compare with; there must be.
+        matching: `"official"`, or `"id"` to compare the first object with the first, see `score_davis_video`.
     """
 
     name = "ref-davis"
@@ -176,6 +196,16 @@ class RefDavis(Protocol):
     columns = {"j_and_f": "J&F"} | {
         f"{name}_{key}": f"{name.upper()} {key}" for name in "jf" for key in ("mean", "recall", "decay")
     }
+
+    def __init__(self, has_truth: bool = True, matching: str = "official"):
+        if matching not in MATCHINGS:
+            raise ValueError(f"matching is {matching!r}, expected one of {', '.join(MATCHINGS)}")
+        super().__init__(has_truth)
+        self.matching = matching
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"protocol": self.name, "matching": self.matching}
 
     def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
         passes = sorted({row["expression_type"] for row in rows})
@@ -190,7 +220,7 @@ class RefDavis(Protocol):
         return [
             {"video_id": rows[0]["video_id"], "pass": one, **scores}
             for one, labels in zip(passes, predicted)
-            for scores in score_davis_video(np.concatenate(labels), target)
+            for scores in score_davis_video(np.concatenate(labels), target, matching=self.matching)
         ]
 
     def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
@@ -211,6 +241,7 @@ class AnnotatedFrames(Protocol):
     Args:
         has_truth: Whether there are masks to compare with.
         model_type: Of the model, which was published with a number of frames and a way to enlarge masks.
+        window: Number of frames, if not that.
     """
 
     name = "annotated-frames"
@@ -223,10 +254,18 @@ class AnnotatedFrames(Protocol):
     }
     headline = ("overall_iou", "overall IoU")
 
-    def __init__(self, has_truth: bool = True, model_type: str | None = None):
+    def __init__(self, has_truth: bool = True, model_type: str | None = None, window: int | None = None):
         super().__init__(has_truth)
         self.window, self.placement = WINDOWS.get(model_type, DEFAULT_WINDOW)
+        if window is not None:
+            self.window = window
+        if self.window < 1:
+            raise ValueError(f"window is {window}, expected at least 1 frame")
         self.resize_logits = model_type in ("sgmg", "fast_sgmg")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"protocol": self.name, "window": self.window}
 
     def unit(self, row: Row) -> Any:
         return row["video_id"], *row["annotated_frames"]
@@ -303,7 +342,12 @@ _TOTALS = {"mevis": "mevis", "revos": "revos", "long_rvos": "long_rvos"}
 
 
 def find_protocol(
-    dataset: str, protocol: str = "official", has_truth: bool = True, model_type: str | None = None
+    dataset: str,
+    protocol: str = "official",
+    has_truth: bool = True,
+    model_type: str | None = None,
+    window: int | None = None,
+    matching: str | None = None,
 ) -> Protocol:
     """The protocol of a benchmark.
 
@@ -312,20 +356,27 @@ def find_protocol(
         protocol: `"official"`, the one that papers report, or `"per-expression"`.
         has_truth: Whether there are masks to compare with.
         model_type: Of the model; windows and sizes of single frames were published for each.
+        window: Frames seen around an annotated one, if not as published; for A2D-Sentences and JHMDB-Sentences.
+        matching: Of predicted and true objects, for the official protocol of Ref-DAVIS17; see `RefDavis`.
 
     Raises:
-        ValueError: if the protocol is unknown, or not one for this data set.
+        ValueError: if the protocol is unknown or not one for this data set, or an option has no meaning for it.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    single_frame = {"a2d_sentences": AnnotatedFrames, "jhmdb_sentences": AnnotatedFrames}
-    single_frame |= dict.fromkeys(("refcoco", "refcoco+", "refcocog"), Pictures)
-    if dataset in single_frame:
-        if protocol != "official":
-            raise ValueError(f"protocol: {dataset} has one frame for each expression, expected 'official'")
-        return single_frame[dataset](has_truth, model_type)
-    if dataset == "ref_davis17" and protocol == "official" and has_truth:
-        return RefDavis()
+    has_window, is_picture = dataset in ("a2d_sentences", "jhmdb_sentences"), dataset.startswith("refcoco")
+    merges = dataset == "ref_davis17" and protocol == "official" and has_truth
+    for name, value, has_meaning in (("window", window, has_window), ("matching", matching, merges)):
+        if value is not None and not has_meaning:
+            raise ValueError(f"{name}: has no meaning for {dataset} with the protocol {protocol!r}")
+    if protocol != "official" and (has_window or is_picture):
+        raise ValueError(f"protocol: {dataset} has one frame for each expression, expected 'official'")
+    if has_window:
+        return AnnotatedFrames(has_truth, model_type, window)
+    if is_picture:
+        return Pictures(has_truth, model_type)
+    if merges:
+        return RefDavis(matching=matching or "official")
     raw = "expression_raw" if dataset in ("ref_youtube_vos", "ref_davis17") else "expression"
     groups = ("phrasing_seen",) if dataset == "moving_shapes" else ()
     extra = {"load_objects": load_foreground} if dataset == "revos" else {}

@@ -80,6 +80,8 @@ class Benchmark:
         protocol: `"official"` or `"per-expression"`.
         limit: Number of videos, from the first; all if None.
         options: Of the data set.
+        window: See [`~hf_rvos.evaluation.protocols.find_protocol`].
+        matching: See there.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Benchmark:
     protocol: str = "official"
     limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    window: int | None = None
+    matching: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """What numbers depend on, for reports; the place of the data is not part of it."""
@@ -107,9 +111,12 @@ class Benchmark:
         if self.name == "moving_shapes" and self.limit is not None:
             options["num_videos"] = self.limit  # others are not drawn
         rows = load_dataset(self.name, self.data_dir, split=self.split, **options)
-        has_truth = len(rows) > 0 and rows[0]["mask_kind"] != "none"
-        protocol = find_protocol(self.name, self.protocol, has_truth, model_type)
-        return LoadedBenchmark(rows, protocol, protocol.units(rows)[: self.limit], self.data_dir)
+        has_truth = set(rows["mask_kind"]) != {"none"}
+        protocol = find_protocol(self.name, self.protocol, has_truth, model_type, self.window, self.matching)
+        units = protocol.units(rows)[: self.limit]
+        if not units:
+            raise ValueError(f"{self.name}, {self.split}: there is no row to evaluate on")
+        return LoadedBenchmark(rows, protocol, units, self.data_dir)
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,7 @@ def describe_model(checkpoint: str, predictor: ModelPredictor) -> dict[str, Any]
         "dtype": str(predictor.model.dtype).removeprefix("torch."),
         "threshold": predictor.threshold,
         "clip_length": predictor.clip_length,
+        "size": dict(predictor.processor.video_processor.size),
         "grouping": predictor.grouping,
     }
 
@@ -181,10 +189,10 @@ def evaluate(
     with state.main_process_first():
         loaded = benchmark.load(predictor.model_type)
     protocol = loaded.protocol
-    settings = benchmark.describe() | {"protocol": protocol.name, "num_videos": len(loaded.units)}
-    settings |= {**described, "versions": versions()}
-    results = ResultFolder(output, settings)
     needs_masks = save_masks or not protocol.has_truth
+    settings = benchmark.describe() | protocol.settings | {"num_videos": len(loaded.units)}
+    settings |= {**described, "saved_masks": needs_masks, "versions": versions()}
+    results = ResultFolder(output, settings)
     writer = MaskWriter(results.folder / "masks") if needs_masks else None
     predictor.text_column = protocol.text_column
     mine = range(state.process_index, len(loaded.units), state.num_processes)
@@ -200,7 +208,7 @@ def evaluate(
     scored = [result for number in range(len(loaded.units)) for result in results.read(number)]
     metrics = settings | {"num_rows": len(scored)} | protocol.summarize(scored)
     write_rows(results.folder / "expressions.csv", scored)
-    if needs_masks and benchmark.name in TOP_FOLDERS:
+    if needs_masks and benchmark.name in TOP_FOLDERS and benchmark.limit is None:  # servers want all of a split
         chosen = [row for number in range(len(loaded.units)) for row in loaded.unit(number)]
         write_submission(writer.folder, chosen, results.folder / "submission.zip")
     if protocol.has_truth:
