@@ -15,13 +15,11 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hf_rvos.metrics import (
     evaluate_davis,
     evaluate_ref_davis,
-    merge_objects,
     score_davis_video,
     summarize_davis,
     summarize_ref_davis,
@@ -155,38 +153,6 @@ def test_unknown_choices_are_refused(arguments):
 def test_no_objects_have_no_total():
     with pytest.raises(ValueError, match="at least one object"):
         summarize_davis([])
-
-
-@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
-def test_merged_objects_equal_the_official_maps(fixtures_dir, kind):
-    with np.load(fixtures_dir / "metrics/davis_merge.npz") as arrays:
-        for case in sorted({name.split("/")[0] for name in arrays}):
-            merged = merge_objects(kind(arrays[f"{case}/prob"]))
-            assert type(merged) is type(kind(arrays[f"{case}/merged"]))
-            assert np.array_equal(merged, arrays[f"{case}/merged"]), case
-
-
-def test_first_of_equally_sure_objects_wins_from_one_half_on():
-    probabilities = np.array([[0.5, 0.49, 0.2, 0.7], [0.5, 0.3, 0.9, 0.7], [0.5, 0.49, 0.9, 0.71]])
-    assert merge_objects(probabilities).tolist() == [1, 0, 2, 3]
-
-
-def test_objects_are_merged_as_by_post_processing():
-    from hf_rvos import RvosVideoProcessor
-    from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
-
-    logits = torch.randn(3, 1, 4, 6, 8, generator=torch.Generator().manual_seed(0)).round(decimals=1)
-    outputs = ReferringVideoSegmentationOutput(
-        logits=torch.zeros(3, 1, 4, 1), pred_boxes=torch.zeros(3, 1, 4, 4), pred_masks=logits
-    )
-    (labels,) = RvosVideoProcessor().post_process_davis(outputs, target_size=(6, 8))
-    assert torch.equal(merge_objects(logits[:, 0].sigmoid()), labels)
-
-
-@pytest.mark.parametrize("num_objects", [0, 255])
-def test_index_maps_have_room_for_some_objects_only(num_objects):
-    with pytest.raises(ValueError, match="expected 1 to 254"):
-        merge_objects(np.zeros((num_objects, 2, 2)))
 
 
 def test_folders_and_arrays_have_the_same_scores(tmp_path):

@@ -11,9 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+import numpy as np
+import pytest
 import torch
 
-from hf_rvos.ops.masks import mask_iou, resize_mask_logits, resize_masks
+from hf_rvos.ops.masks import mask_iou, merge_objects, resize_mask_logits, resize_masks
 
 
 def test_iou_of_known_masks():
@@ -47,3 +49,23 @@ def test_masks_take_the_nearest_pixel():
     mask = torch.tensor([[True, False, True, True], [False, False, True, False]])
     assert torch.equal(resize_masks(mask, (4, 8)), mask.repeat_interleave(2, 0).repeat_interleave(2, 1))
     assert torch.equal(resize_masks(mask, (1, 2)), torch.tensor([[True, True]]))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["numpy", "torch"])
+def test_merged_objects_equal_the_official_maps(fixtures_dir, kind):
+    with np.load(fixtures_dir / "metrics/davis_merge.npz") as arrays:
+        for case in sorted({name.split("/")[0] for name in arrays}):
+            merged = merge_objects(kind(arrays[f"{case}/prob"]))
+            assert type(merged) is type(kind(arrays[f"{case}/merged"]))
+            assert np.array_equal(merged, arrays[f"{case}/merged"]), case
+
+
+def test_first_of_equally_sure_objects_wins_from_one_half_on():
+    probabilities = np.array([[0.5, 0.49, 0.2, 0.7], [0.5, 0.3, 0.9, 0.7], [0.5, 0.49, 0.9, 0.71]])
+    assert merge_objects(probabilities).tolist() == [1, 0, 2, 3]
+
+
+@pytest.mark.parametrize("num_objects", [0, 255])
+def test_index_maps_have_room_for_some_objects_only(num_objects):
+    with pytest.raises(ValueError, match="expected 1 to 254"):
+        merge_objects(np.zeros((num_objects, 2, 2)))

@@ -13,7 +13,7 @@
 # limitations under the License.
 import pytest
 
-from hf_rvos.utils.files import check_output_file, check_output_folder, replace_when_done
+from hf_rvos.utils.files import check_name, check_output_file, check_output_folder, replace_when_done
 
 
 def test_file_appears_when_the_block_ends(tmp_path):
@@ -78,3 +78,16 @@ def test_folder_with_something_in_it_names_the_argument(tmp_path):
     (tmp_path / "precious.txt").write_text("of the user")
     with pytest.raises(ValueError, match="--masks: .* is not empty"):
         check_output_folder(tmp_path, "--masks")
+
+
+@pytest.mark.parametrize("name", ["00000", "-aBc_D", "30_(dead-hang)", "part/clip.1", "caf\u00e9", "..a", "a b"])
+def test_names_below_the_root_are_accepted(name):
+    assert check_name(name, "video") == name
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "../a", "a/../b", "/etc", "a//b", "a/", "", ".", "a\\b", "C:x", "a\0b", 5, None]
+)
+def test_names_that_lead_elsewhere_are_refused(name):
+    with pytest.raises(ValueError, match="^video: "):
+        check_name(name, "video")

@@ -28,11 +28,11 @@ import numpy as np
 from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     Report,
-    check_name,
     read_json,
     row,
 )
 from hf_rvos.data.tables import read_table
+from hf_rvos.utils.files import check_name
 
 
 HOMEPAGE = "https://kgavrilyuk.github.io/publication/actor_action/"

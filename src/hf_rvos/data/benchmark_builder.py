@@ -22,7 +22,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ import datasets
 from datasets.exceptions import DatasetGenerationError
 
 from hf_rvos.data.schema import FEATURES
+from hf_rvos.utils.files import check_name
 from hf_rvos.utils.video_io import FRAME_SUFFIXES
 
 
@@ -103,23 +103,6 @@ class Report:
 def clean_expression(text: str) -> str:
     """The form in which expressions are given to models: lower case, one blank between words, none at the ends."""
     return " ".join(text.lower().split())
-
-
-def check_name(name: Any, what: str) -> str:
-    """Refuse a name from an annotation file that would lead out of the root when it becomes part of a path.
-
-    Args:
-        name: Name of a video, frame or expression; `/` between parts is fine.
-        what: What it names and where it was found, for the message.
-
-    Raises:
-        ValueError: if it is not a relative path that only goes down.
-    """
-    if isinstance(name, str) and re.fullmatch(r"[\w-]+", name):
-        return name
-    if not isinstance(name, str) or re.search(r"[\\\x00-\x1f]|^\w:", name) or {"", ".", ".."} & set(name.split("/")):
-        raise ValueError(f"{what}: the name {name!r} cannot be part of a path below the root of the data set")
-    return name
 
 
 def read_json(path: Path, what: str) -> Any:

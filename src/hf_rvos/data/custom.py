@@ -44,7 +44,6 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    check_name,
     file_stems,
     frame_size,
     read_json,
@@ -52,6 +51,7 @@ from hf_rvos.data.benchmark_builder import (
 )
 from hf_rvos.data.segmentations import encode_segmentation
 from hf_rvos.data.tables import read_table
+from hf_rvos.utils.files import check_name
 from hf_rvos.utils.video_io import open_video
 
 

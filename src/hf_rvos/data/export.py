@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_rvos.data.benchmark_builder import Report, check_name, file_stems, present_frames
+from hf_rvos.data.benchmark_builder import Report, file_stems, present_frames
 from hf_rvos.data.image_files import write_index_png, write_jpeg, write_json
 from hf_rvos.data.media import frame_path, iter_frames, load_index_masks, load_masks
 from hf_rvos.data.ref_davis17 import (
@@ -34,7 +34,7 @@ from hf_rvos.data.ref_davis17 import (
     read_davis_videos,
     read_semantics,
 )
-from hf_rvos.utils.files import check_output_folder, replace_when_done
+from hf_rvos.utils.files import check_name, check_output_folder, replace_when_done
 
 
 logger = logging.getLogger(__name__)

@@ -11,17 +11,21 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Writing the files of data sets: JPEG frames, PNG masks with a palette, JSON."""
+"""Files of data sets: JPEG frames, PNG masks with a palette, JSON."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 
 # Full colour resolution and high quality: in small frames the defaults of JPEG fray every outline.
 JPEG_OPTIONS = {"quality": 95, "subsampling": 0}
+
+# Modes of PNG files whose pixel values are labels; reading other modes as labels would make labels up.
+INDEX_MODES = ("P", "L", "1")
 
 
 def voc_palette() -> list[int]:
@@ -43,15 +47,44 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_jpeg(path: Path, frame: np.ndarray) -> None:
     """Write a frame, `(height, width, 3)` uint8 RGB."""
-    from PIL import Image
-
     Image.fromarray(frame).save(path, **JPEG_OPTIONS)
 
 
 def write_index_png(path: Path, labels: np.ndarray) -> None:
     """Write object ids, `(height, width)` uint8, as a PNG in palette mode."""
-    from PIL import Image
-
     indexed = Image.fromarray(labels)
     indexed.putpalette(_PALETTE)
     indexed.save(path)
+
+
+def read_index_png(path: Path) -> np.ndarray:
+    """Read a PNG whose pixel values are object ids, or grey levels.
+
+    Args:
+        path: A file with one channel: a palette (P) or grey levels (L, 1).
+
+    Returns:
+        `(height, width)` uint8, the stored values.
+
+    Raises:
+        ValueError: if it is missing or damaged, or has colours.
+    """
+    with open_image(path) as image:
+        if image.mode not in INDEX_MODES:
+            raise ValueError(
+                f"masks: {str(path)!r} is in mode {image.mode}, expected one of {', '.join(INDEX_MODES)}: object ids "
+                "are the palette indices, and colours cannot be turned back into them; save the indices"
+            )
+        return np.array(image, dtype=np.uint8)
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image with its pixels read."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except FileNotFoundError:
+        raise ValueError(f"row: there is no file {str(path)!r}") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"row: {str(path)!r} is damaged or no image ({error})") from error
+    return image

@@ -34,12 +34,12 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    check_name,
     file_stems,
     read_json,
     row,
 )
 from hf_rvos.data.tables import read_table
+from hf_rvos.utils.files import check_name
 
 
 HOMEPAGE = "https://kgavrilyuk.github.io/publication/actor_action/"

@@ -39,14 +39,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from hf_rvos.data.image_files import open_image, read_index_png
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import FRAME_SUFFIXES, open_video
-
-
-# Modes of PNG files whose pixel values are labels; reading other modes as labels would make labels up.
-LABEL_MODES = ("P", "L", "1")
 
 
 def load_clip(
@@ -177,7 +173,7 @@ def load_index_masks(
     if row["mask_kind"] != "index_png":
         raise ValueError(f"row: {_name(row)} has masks of kind {row['mask_kind']!r}, expected 'index_png'")
     positions, root = _positions(row, positions), _root(row, root)
-    maps = ((index, read_labels(_index_path(row, root, position))) for index, position in enumerate(positions))
+    maps = ((index, read_index_png(_index_path(row, root, position))) for index, position in enumerate(positions))
     return _stack(row, root, len(positions), maps, np.uint8)
 
 
@@ -222,39 +218,18 @@ def read_frame(path: Path) -> np.ndarray:
     Raises:
         ValueError: if it is missing or damaged.
     """
-    with _open_image(path) as image:
+    with open_image(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> np.ndarray:
-    """Read a PNG whose pixel values are labels.
-
-    Args:
-        path: A file in palette or grey mode.
-
-    Returns:
-        `(height, width)` uint8, the stored indices.
-
-    Raises:
-        ValueError: if it is missing or damaged, or has colours instead of labels.
-    """
-    with _open_image(path) as image:
-        if image.mode not in LABEL_MODES:
-            raise ValueError(
-                f"masks: {str(path)!r} is in mode {image.mode}, expected one of {', '.join(LABEL_MODES)}: object ids "
-                "are the palette indices, and a conversion to colours loses them"
-            )
-        return np.array(image, dtype=np.uint8)
-
-
 def _read_index_png(row: dict[str, Any], root: Path, position: int) -> np.ndarray:
-    return np.isin(read_labels(_index_path(row, root, position)), row["object_ids"])
+    return np.isin(read_index_png(_index_path(row, root, position)), row["object_ids"])
 
 
 def _read_object_png(row: dict[str, Any], root: Path, position: int) -> np.ndarray | None:
     folder, name = root / row["mask_dir"], f"{row['frames'][position]}.png"
     folders = [folder] if row["object_ids"] is None else [folder / str(number) for number in row["object_ids"]]
-    masks = [read_labels(folder / name) != 0 for folder in folders if (folder / name).exists()]
+    masks = [read_index_png(folder / name) != 0 for folder in folders if (folder / name).exists()]
     for mask in masks:
         _check_size(folder / name, mask, masks[0].shape, "the others")
     return np.logical_or.reduce(masks) if masks else None
@@ -331,18 +306,6 @@ def _video_frames(path: Path, indices: list[int]) -> Iterator[np.ndarray]:
 
 def _index_path(row: dict[str, Any], root: Path, position: int) -> Path:
     return root / row["mask_dir"] / f"{row['frames'][position]}.png"
-
-
-def _open_image(path: Path) -> Image.Image:
-    """An image with its pixels read."""
-    try:
-        image = Image.open(path)
-        image.load()
-    except FileNotFoundError:
-        raise ValueError(f"row: there is no file {str(path)!r}") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"row: {str(path)!r} is damaged or no image ({error})") from error
-    return image
 
 
 def _check_size(what: str | Path, pixels: np.ndarray, size: tuple[int, int], other: str) -> None:

@@ -22,7 +22,6 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    check_name,
     file_stems,
     frame_size,
     present_frames,
@@ -33,6 +32,7 @@ from hf_rvos.data.benchmark_builder import (
 )
 from hf_rvos.data.ref_youtube_vos import expressions_file, find_masks, layout_rows
 from hf_rvos.data.ref_youtube_vos import split_files as converted_files
+from hf_rvos.utils.files import check_name
 
 
 # One file for each pass over the data: two annotators, who saw the first frame and then the full video.

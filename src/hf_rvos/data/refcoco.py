@@ -26,13 +26,13 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    check_name,
     file_stems,
     read_json,
     row,
 )
 from hf_rvos.data.pickles import load_plain_pickle
 from hf_rvos.data.segmentations import encode_segmentation
+from hf_rvos.utils.files import check_name
 
 
 HOMEPAGE = "https://github.com/lichengunc/refer"

@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 from hf_rvos.data.media import load_clip
-from hf_rvos.metrics.folders import MISSING, check_name, missing_files, raise_missing, read_masks
+from hf_rvos.metrics.folders import MISSING, missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
+from hf_rvos.utils.files import check_name
 
 
 GROUPINGS = ("video", "one-per-object", "single")
@@ -276,10 +277,12 @@ class FolderPredictor:
         self.clip_length = clip_length
 
     def expression_folder(self, row: Mapping[str, Any]) -> Path:
-        return self.folder / check_name(row["video_id"]) / check_name(row["expression_id"])
+        return (
+            self.folder / check_name(row["video_id"], "video_id") / check_name(row["expression_id"], "expression_id")
+        )
 
     def pass_folder(self, row: Mapping[str, Any]) -> Path:
-        return self.folder / f"anno_{row['expression_type']}" / check_name(row["video_id"])
+        return self.folder / check_name(f"anno_{row['expression_type']}/{row['video_id']}", "predictions")
 
     def check(self, rows: Iterable[Mapping[str, Any]], merged: bool = False) -> int:
         """Look for all masks.

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from hf_rvos.metrics.davis import (
     evaluate_davis,
     evaluate_ref_davis,
-    merge_objects,
     score_davis_video,
     summarize_davis,
     summarize_ref_davis,
@@ -32,6 +31,7 @@ from hf_rvos.metrics.expressions import (
     summarize_temporal_stability,
 )
 from hf_rvos.metrics.functional import contour_accuracy, region_similarity, sequence_statistics
+from hf_rvos.ops.masks import merge_objects
 
 
 if TYPE_CHECKING:

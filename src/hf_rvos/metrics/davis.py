@@ -23,11 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from hf_rvos.metrics.folders import (
     MISSING,
-    check_name,
     frame_names,
     missing_files,
     raise_missing,
@@ -40,6 +38,7 @@ from hf_rvos.metrics.functional import (
     scores_of_pairs,
     sequence_statistics,
 )
+from hf_rvos.utils.files import check_name
 
 
 PROTOCOLS = {"unsupervised": "Annotations_unsupervised", "semi-supervised": "Annotations"}
@@ -50,30 +49,6 @@ MAX_PREDICTIONS = 20
 NUM_REF_DAVIS_PASSES = 4
 
 IndexMaps = Mapping[str, np.ndarray]
-
-
-def merge_objects(probabilities: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
-    """Put the objects of a video into one index map, as published for Ref-DAVIS17.
-
-    A pixel takes the object with the highest probability, the first of equal ones, if that is at least 0.5.
-
-    Args:
-        probabilities: `(num_objects, ...)` in [0, 1], at the size of the video.
-
-    Returns:
-        `(...)` uint8, of the kind of `probabilities`: 0 for the background, i + 1 for object i.
-
-    Raises:
-        ValueError: if there are more objects than an index map has room for.
-    """
-    if not 1 <= len(probabilities) < VOID:
-        raise ValueError(f"probabilities has {len(probabilities)} objects, expected 1 to {VOID - 1}")
-    tensor = torch.as_tensor(probabilities)
-    labels, best = torch.zeros(tensor.shape[1:], dtype=torch.uint8, device=tensor.device), torch.zeros_like(tensor[0])
-    for label, scores in enumerate(tensor, start=1):
-        better = (scores >= 0.5) & (scores > best)
-        labels[better], best = label, torch.where(better, scores, best)
-    return labels if isinstance(probabilities, torch.Tensor) else labels.numpy()
 
 
 def score_davis_video(
@@ -315,7 +290,7 @@ class _References:
             if not self.folder.is_dir():
                 raise ValueError(f"references: there is no folder {str(self.folder)!r}, expected one with the videos")
             known = subfolders(self.folder)
-        self.videos = list(known if videos is None else map(check_name, videos))
+        self.videos = list(known if videos is None else (check_name(video, "videos") for video in videos))
         unknown = set(self.videos) - set(known)
         if unknown or not self.videos:
             where = "the references" if self.maps is not None else repr(str(self.folder))

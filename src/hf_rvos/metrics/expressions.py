@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_rvos.metrics.folders import MISSING, check_name, missing_files, raise_missing, read_masks
+from hf_rvos.metrics.folders import MISSING, missing_files, raise_missing, read_masks
 from hf_rvos.metrics.functional import region_and_contour
+from hf_rvos.utils.files import check_name
 
 
 # A track: an array, or one dict in the form of COCO for each frame, None where there is nothing.
@@ -296,7 +297,9 @@ def _missing_prediction(predictions: Any, folder: Path | None, reference: Mappin
     key = str(reference["video_id"]), str(reference["expression_id"])
     if folder is None:
         return [] if key in predictions else ["/".join(key)]
-    return missing_files(folder / check_name(key[0]) / check_name(key[1]), reference["frames"])
+    return missing_files(
+        folder / check_name(key[0], "video_id") / check_name(key[1], "expression_id"), reference["frames"]
+    )
 
 
 def _size(masks: Masks | None) -> tuple[int, int] | None:

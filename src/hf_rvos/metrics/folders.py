@@ -14,9 +14,12 @@
 """Folders of PNG masks, as submissions and annotations come: one folder for each video or expression."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
+
+from hf_rvos.data.image_files import read_index_png
+from hf_rvos.utils.files import check_name
 
 
 MISSING = ("error", "empty")
@@ -47,8 +50,8 @@ def read_masks(
         raise_missing(missing_files(folder, frames), len(frames))
     masks: list[np.ndarray | None] = []
     for frame in frames:
-        path = folder / f"{check_name(frame)}.png"
-        mask = _read_png(path) if missing == "error" or path.is_file() else None
+        path = folder / f"{check_name(frame, 'frame')}.png"
+        mask = read_index_png(path) if missing == "error" or path.is_file() else None
         masks.append(mask)
         if mask is None:
             continue
@@ -63,7 +66,7 @@ def read_masks(
 
 def missing_files(folder: Path, frames: Sequence[str]) -> list[Path]:
     """PNG files of `frames` that are not in `folder`."""
-    paths = (folder / f"{check_name(frame)}.png" for frame in frames)
+    paths = (folder / f"{check_name(frame, 'frame')}.png" for frame in frames)
     return [path for path in paths if not path.is_file()]
 
 
@@ -78,14 +81,6 @@ def raise_missing(paths: Sequence[Path | str], num_wanted: int) -> None:
         )
 
 
-def check_name(name: str) -> str:
-    """Refuse a name of a video, expression or frame that would leave the folder it is looked up in."""
-    path = PurePosixPath(name)
-    if not name or name == "." or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-        raise ValueError(f"{name!r} is no name of a video, expression or frame: it leaves the folder of the masks")
-    return name
-
-
 def subfolders(folder: Path) -> list[str]:
     """Names of the folders in `folder`, sorted."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir())
@@ -94,21 +89,6 @@ def subfolders(folder: Path) -> list[str]:
 def frame_names(folder: Path) -> list[str]:
     """Names of the PNG files in `folder` without `.png`, sorted."""
     return sorted(path.stem for path in folder.glob("*.png"))
-
-
-def _read_png(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise ValueError(
-                    f"{str(path)!r} has mode {image.mode}, expected a PNG with one channel: a palette (P) or grey "
-                    "levels (L). Colours of a palette cannot be turned back into objects; save the indices."
-                )
-            return np.array(image, dtype=np.uint8)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as an image ({error}); write the file again") from error
 
 
 def _by(size: Sequence[int]) -> str:

@@ -21,7 +21,7 @@ from hf_rvos.ops.boxes import (
     normalize_boxes,
     xyxy_to_cxcywh,
 )
-from hf_rvos.ops.masks import mask_iou, resize_mask_logits, resize_masks
+from hf_rvos.ops.masks import mask_iou, merge_objects, resize_mask_logits, resize_masks
 from hf_rvos.ops.rle import decode_rle, encode_rle
 
 
@@ -33,6 +33,7 @@ __all__ = [
     "encode_rle",
     "generalized_box_iou",
     "mask_iou",
+    "merge_objects",
     "normalize_boxes",
     "resize_mask_logits",
     "resize_masks",

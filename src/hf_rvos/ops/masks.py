@@ -11,10 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Masks as tensors: their overlap, and the way from the model's grid to the frame."""
+"""Masks as tensors: their overlap, the way from the model's grid to the frame, and one map of several objects."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+
+
+MAX_OBJECTS = 254  # of an index map, whose 255 is void
 
 
 def mask_iou(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -54,3 +58,27 @@ def resize_masks(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     frames = masks.reshape(-1, 1, *masks.shape[-2:]).to(torch.uint8)
     resized = F.interpolate(frames, size=tuple(size), mode="nearest")
     return resized.reshape(*masks.shape[:-2], *size).bool()
+
+
+def merge_objects(probabilities: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    """Put the objects of a video into one index map, as published for Ref-DAVIS17.
+
+    A pixel takes the object with the highest probability, the first of equal ones, if that is at least 0.5.
+
+    Args:
+        probabilities: `(num_objects, ...)` in [0, 1], at the size of the video.
+
+    Returns:
+        `(...)` uint8, of the kind of `probabilities`: 0 for the background, i + 1 for object i.
+
+    Raises:
+        ValueError: if there are more objects than an index map has room for.
+    """
+    if not 1 <= len(probabilities) <= MAX_OBJECTS:
+        raise ValueError(f"probabilities has {len(probabilities)} objects, expected 1 to {MAX_OBJECTS}")
+    tensor = torch.as_tensor(probabilities)
+    labels, best = torch.zeros(tensor.shape[1:], dtype=torch.uint8, device=tensor.device), torch.zeros_like(tensor[0])
+    for label, scores in enumerate(tensor, start=1):
+        better = (scores >= 0.5) & (scores > best)
+        labels[better], best = label, torch.where(better, scores, best)
+    return labels if isinstance(probabilities, torch.Tensor) else labels.numpy()

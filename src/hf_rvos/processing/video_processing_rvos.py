@@ -30,7 +30,7 @@ from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, make_batched_videos
 
 from hf_rvos.ops.boxes import cxcywh_to_xyxy, denormalize_boxes
-from hf_rvos.ops.masks import resize_mask_logits, resize_masks
+from hf_rvos.ops.masks import merge_objects, resize_mask_logits, resize_masks
 
 
 if TYPE_CHECKING:
@@ -339,15 +339,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
         label_maps = []
         for group in groups:
             enlarged = [_enlarge(tracks[index]["mask_logits"], target_size) for index in group]
-            parts = []
-            for logits_of_objects in zip(*enlarged):
-                best = torch.full_like(logits_of_objects[0], 0.1)
-                labels = torch.zeros_like(best, dtype=torch.uint8)
-                for label, logits in enumerate(logits_of_objects, start=1):
-                    scores = logits.sigmoid()
-                    better = (scores >= 0.5) & (scores > best)
-                    labels[better], best = label, torch.where(better, scores, best)
-                parts.append(labels)
+            parts = [merge_objects(torch.stack(logits).sigmoid_()) for logits in zip(*enlarged)]
             label_maps.append(torch.cat(parts))
         return label_maps
 

@@ -11,14 +11,33 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Output files that are either complete or not there: written beside their place, then renamed."""
+"""Files: names that stay in their folder; output that is either complete or not there, written beside and renamed."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+
+def check_name(name: Any, what: str) -> str:
+    """Refuse a name from a file of a stranger that would lead out of the folder when it becomes part of a path.
+
+    Args:
+        name: Name of a video, frame or expression; `/` between parts is fine.
+        what: What it names and where it was found, for the message.
+
+    Raises:
+        ValueError: if it is not a relative path that only goes down.
+    """
+    if isinstance(name, str) and re.fullmatch(r"[\w-]+", name):
+        return name
+    if not isinstance(name, str) or re.search(r"[\\\x00-\x1f]|^\w:", name) or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError(f"{what}: the name {name!r} leaves the folder that it is looked up in")
+    return name
 
 
 def check_output_file(path: str | os.PathLike, argument: str) -> Path:
