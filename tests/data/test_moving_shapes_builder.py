@@ -16,13 +16,12 @@
 import numpy as np
 import pytest
 
+from hf_rvos.data.media import RowReader, load_clip, load_masks
 from hf_rvos.data.moving_shapes import (
     MovingShapes,
     MovingShapesConfig,
-    decode_rows,
+    draw_clip,
     generate_video,
-    load_clip,
-    load_masks,
 )
 from hf_rvos.data.moving_shapes.builder import MOVING_SHAPES_FEATURES
 from hf_rvos.data.schema import FEATURES
@@ -82,7 +81,7 @@ def test_frames_of_a_row_are_drawn_again_identically(rows):
 
 
 def test_transform_decodes_only_what_is_asked_for(rows):
-    batch = rows.with_transform(decode_rows)[1:3]
+    batch = rows.with_transform(RowReader())[1:3]
     assert [clip.shape for clip in batch["video"]] == [(8, 64, 96, 3)] * 2
     assert [masks.dtype for masks in batch["masks"]] == [bool] * 2
     assert batch["expression"] == rows[1:3]["expression"]
@@ -117,12 +116,12 @@ def test_parameters_change_the_cache(tmp_path):
 
 def test_rows_of_another_dataset_are_refused(rows):
     with pytest.raises(ValueError, match="video_id"):
-        load_clip({**rows[0], "video_id": "0062f687f1"})
+        draw_clip({**rows[0], "video_id": "0062f687f1"})
 
 
 def test_rows_of_another_version_are_refused(rows):
     with pytest.raises(ValueError, match="version"):
-        load_clip({**rows[0], "media_dir": "moving_shapes-0.9.0"})
+        draw_clip({**rows[0], "media_dir": "moving_shapes-0.9.0"})
 
 
 def test_only_the_splits_that_are_asked_for_are_drawn(tmp_path):

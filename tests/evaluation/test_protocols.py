@@ -95,17 +95,25 @@ def first_row(skill):
 # Which rows are predicted together.
 
 
+def unit_row(video, annotated_frames=None, mask_kind="rle"):
+    return {"video_id": video, "annotated_frames": annotated_frames, "mask_kind": mask_kind}
+
+
 def test_expressions_of_a_video_are_one_unit_even_if_other_videos_are_between_them():
-    rows = Dataset.from_list([{"video_id": video, "annotated_frames": None} for video in "abacb"])
+    rows = Dataset.from_list([unit_row(video) for video in "abacb"])
     assert PerExpression().units(rows) == [[0, 2], [1, 4], [3]]
 
 
 def test_each_annotated_frame_of_a_video_is_a_unit():
-    rows = Dataset.from_list(
-        [{"video_id": "a", "annotated_frames": [frame]} for frame in (3, 5, 3)]
-        + [{"video_id": "b", "annotated_frames": [3]}]
-    )
+    rows = Dataset.from_list([*(unit_row("a", [frame]) for frame in (3, 5, 3)), unit_row("b", [3])])
     assert AnnotatedFrames().units(rows) == [[0, 2], [1], [3]]
+
+
+@pytest.mark.parametrize("has_truth, units", [(True, [[1], [2]]), (False, [[0, 1], [2, 3]])])
+def test_rows_without_ground_truth_are_left_out_where_others_have_it(has_truth, units):
+    kinds = ("none", "rle", "rle", "none")
+    rows = Dataset.from_list([unit_row(video, mask_kind=kind) for video, kind in zip("aabb", kinds)])
+    assert PerExpression(has_truth).units(rows) == units
 
 
 def test_a_video_is_predicted_once():
@@ -296,6 +304,32 @@ def test_revos_is_the_mean_of_two_types():
     }
 
 
+def test_types_that_revos_does_not_publish_do_not_count():
+    results = [result(0.5, expression_type=kind) for kind in "01"]
+    assert find_protocol("revos").summarize([*results, result(1.0, expression_type="2")])["j_and_f"] == 50
+
+
+def test_robustness_of_revos_counts_the_objects_of_the_whole_video(tmp_path):
+    rows = read("revos", tmp_path)
+    everything = load_masks(rows[1], tmp_path)
+    assert (load_masks(rows[0], tmp_path) != everything).any()
+
+    def robustness():
+        return score(find_protocol("revos"), rows, tmp_path, lambda row: ~load_masks(row, tmp_path))[0]["robustness"]
+
+    of_target = robustness()
+    codes = {"part_b/clip_2": {"masks_rle": roots.mask_codes(everything)}}
+    (tmp_path / "mask_dict_foreground.json").write_text(json.dumps(codes))
+    assert robustness() > of_target
+
+
+@pytest.mark.parametrize(
+    "dataset, titles", [("long_rvos", ["tIoU", "vIoU"]), ("revos", ["accuracy", "robustness"]), ("mevis", ["final"])]
+)
+def test_tables_have_the_numbers_of_each_benchmark(dataset, titles):
+    assert list(find_protocol(dataset).columns.values())[-len(titles) :] == titles
+
+
 def test_no_results_are_refused():
     with pytest.raises(ValueError, match="rows is empty"):
         PerExpression().summarize([])
@@ -351,6 +385,14 @@ def test_swapped_ids_are_forgiven(tmp_path):
     assert [row["pred_id"] for row in turned[:3]] == [2, 3, 1]
 
 
+def test_swapped_ids_are_wrong_if_numbers_matter(tmp_path):
+    rows = davis_rows(tmp_path)
+    swapped = np.array([0, 2, 3, 1], np.uint8)[load_index_masks(rows[0], tmp_path / "raw") % 255]
+    protocol = find_protocol("ref_davis17", matching="id")
+    assert protocol.settings["matching"] == "id"
+    assert max(row["j_mean"] for row in protocol.score(rows, tmp_path / "raw", Maps(swapped))) < 1
+
+
 def test_void_is_left_out(tmp_path):
     rows = davis_rows(tmp_path)
     labels = load_index_masks(rows[0], tmp_path / "raw")
@@ -386,7 +428,7 @@ def test_davis_is_the_mean_over_passes_of_the_means_over_objects():
 # Single frames.
 
 
-def frame_rows(root, frame=0, num_frames=8):
+def frame_rows(frame=0, num_frames=8):
     """Two rows of one annotated frame, with masks in the rows."""
     rng = np.random.default_rng(0)
     masks = np.zeros((2, num_frames, 24, 32), bool)
@@ -423,8 +465,15 @@ def frame_rows(root, frame=0, num_frames=8):
 )
 def test_models_see_the_window_that_they_were_published_with(model_type, frame, window, position):
     predictor = Answers(nothing)
-    find_protocol("a2d_sentences", model_type=model_type).score(frame_rows(None, frame), None, predictor)
+    find_protocol("a2d_sentences", model_type=model_type).score(frame_rows(frame), None, predictor)
     assert predictor.windows == [(window, position)]
+
+
+def test_another_window_keeps_the_place_of_the_frame_in_it():
+    predictor = Answers(nothing)
+    protocol = find_protocol("a2d_sentences", model_type="soc", window=4)
+    protocol.score(frame_rows(4), None, predictor)
+    assert predictor.windows == [([2, 3, 4, 5], 2)] and protocol.settings["window"] == 4
 
 
 @pytest.mark.parametrize("model_type, resized", [("sgmg", True), ("fast_sgmg", True), ("soc", False), (None, False)])
@@ -434,7 +483,7 @@ def test_masks_are_enlarged_as_each_model_was_published(dataset, model_type, res
 
 
 def test_the_truth_of_an_annotated_frame_scores_100():
-    protocol, rows = find_protocol("jhmdb_sentences"), frame_rows(None, 3)
+    protocol, rows = find_protocol("jhmdb_sentences"), frame_rows(3)
     summary = protocol.summarize(protocol.score(rows, None, Answers(load_masks)))
     assert summary["num_samples"] == 2
     assert summary["precision_at_0.9"] == summary["overall_iou"] == 100
@@ -443,7 +492,7 @@ def test_the_truth_of_an_annotated_frame_scores_100():
 
 
 def test_only_the_annotated_frame_is_compared():
-    rows = frame_rows(None, 3)
+    rows = frame_rows(3)
 
     def answer(row):
         masks = ~load_masks(row)
@@ -499,3 +548,18 @@ def test_an_unknown_protocol_is_refused():
 def test_single_frames_have_no_other_protocol(dataset):
     with pytest.raises(ValueError, match=f"{dataset} has one frame for each expression, expected 'official'"):
         find_protocol(dataset, "per-expression")
+
+
+@pytest.mark.parametrize(
+    "dataset, option", [("mevis", {"window": 5}), ("mevis", {"matching": "id"}), ("refcoco", {"window": 5})], ids=str
+)
+def test_options_without_a_meaning_are_refused(dataset, option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: has no meaning for {dataset}"):
+        find_protocol(dataset, **option)
+
+
+def test_options_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="window is 0, expected at least 1 frame"):
+        find_protocol("a2d_sentences", window=0)
+    with pytest.raises(ValueError, match="matching is 'best', expected one of official, id"):
+        find_protocol("ref_davis17", matching="best")

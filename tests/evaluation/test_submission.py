@@ -14,6 +14,7 @@
 """Archives for servers: what is right passes, and every mistake is named."""
 
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -69,6 +70,19 @@ def test_a_written_archive_has_the_layout_of_its_server(tmp_path, dataset, first
     assert zipfile.ZipFile(path).namelist()[0] == first
     report = check_submission(path, rows(dataset), SIZES)
     assert report.is_valid and report.num_files == 4
+
+
+def test_the_same_masks_give_the_same_archive_at_any_time(tmp_path):
+    written = []
+    for time in (1e9, 1.5e9):
+        for row in rows():
+            for frame in row["frames"]:
+                path = tmp_path / "masks" / mask_path(row, frame)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(png())
+                os.utime(path, (time, time))
+        written.append(write_submission(tmp_path / "masks", rows(), tmp_path / "submission.zip").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_missing_masks_are_counted_before_anything_is_written(tmp_path):

@@ -28,9 +28,9 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.facts import FACTS, Facts, Published
-from hf_rvos.data.image_files import voc_palette
+from hf_rvos.data.image_files import INDEX_MODES, voc_palette
 from hf_rvos.data.loading import DATASETS, load_builder
-from hf_rvos.data.media import LABEL_MODES, load_masks
+from hf_rvos.data.media import load_masks
 from hf_rvos.utils.video_io import FRAME_SUFFIXES, open_video
 
 
@@ -396,7 +396,7 @@ class _Checker:
         except ValueError as error:
             self.add(f"damaged {what}", f"{place} ({error})", _ADVICE["damaged"])
             return None
-        if what == "masks" and mode not in LABEL_MODES:
+        if what == "masks" and mode not in INDEX_MODES:
             advice = "get the original PNG files: a conversion to colours has lost the object ids"
             self.add("masks in a mode that has no labels", f"{place} is in mode {mode}", advice)
         if palette is not None and palette != _FIRST_COLORS[: len(palette)]:

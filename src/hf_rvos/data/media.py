@@ -66,7 +66,7 @@ def load_clip(
     """
     positions = _positions(row, positions)
     if row["media_kind"] == "generated":
-        from hf_rvos.data.moving_shapes.builder import load_clip as draw_clip
+        from hf_rvos.data.moving_shapes.builder import draw_clip
 
         return draw_clip(row, positions)
     clip = None

@@ -95,9 +95,10 @@ def write_submission(folder: str | os.PathLike, rows: Iterable[Mapping[str, Any]
             f"{folder}: {len(missing)} of {len(names)} masks are missing, the first is {missing[0]}; the server wants "
             "one for every frame of every expression, black where the object is not"
         )
-    with replace_when_done(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name in names:  # PNGs are compressed already
-            archive.write(folder / name, top + name)
+    with replace_when_done(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name in names:
+            # Without the time of the file, so that the same masks give the same archive. PNGs are compressed already.
+            archive.writestr(zipfile.ZipInfo(top + name), (folder / name).read_bytes())
     return path
 
 

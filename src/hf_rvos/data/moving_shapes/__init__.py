@@ -25,9 +25,7 @@ from hf_rvos.data.moving_shapes.sentences import SKILLS
 # Imported when first used: `datasets` and the video writer are heavy, and training on the fly needs neither.
 _LAZY = {
     "MovingShapes": "builder",
-    "decode_rows": "builder",
-    "load_clip": "builder",
-    "load_masks": "builder",
+    "draw_clip": "builder",
     "export_mp4": "export",
     "export_ref_youtube_vos": "export",
 }

@@ -28,7 +28,7 @@ from hf_rvos.data.moving_shapes.generate import generate_video, video_key
 from hf_rvos.data.moving_shapes.render import render_scene
 from hf_rvos.data.moving_shapes.scene import sample_scene
 from hf_rvos.data.schema import FEATURES
-from hf_rvos.ops.rle import decode_rle, encode_rle
+from hf_rvos.ops.rle import encode_rle
 
 
 MOVING_SHAPES_FEATURES = Features(
@@ -64,7 +64,7 @@ class MovingShapes(datasets.GeneratorBasedBuilder):
     """Rows of the generated benchmark, in configuration `single` (one referent each) or `all`.
 
     Rows hold sentences and run-length coded masks; the frames of a row come from [`load_clip`], or from
-    `dataset.with_transform(decode_rows)`.
+    `dataset.with_transform(RowReader())`.
 
     Example:
         >>> builder = MovingShapes(config_name="single", num_videos=10)
@@ -143,7 +143,7 @@ def _draw_frames(split: str, index: int, config: MovingShapesConfig) -> np.ndarr
     return frames
 
 
-def load_clip(row: dict[str, Any], positions: list[int] | None = None) -> np.ndarray:
+def draw_clip(row: dict[str, Any], positions: list[int] | None = None) -> np.ndarray:
     """Draw the frames of a row again; no file is read.
 
     Args:
@@ -168,33 +168,3 @@ def load_clip(row: dict[str, Any], positions: list[int] | None = None) -> np.nda
     config = MovingShapesConfig(row["height"], row["width"], row["num_frames"], version=version)
     frames = _draw_frames(name[1], int(name[2]), config)
     return frames if positions is None else frames[list(positions)]
-
-
-def load_masks(row: dict[str, Any]) -> np.ndarray:
-    """Decode the target of a row.
-
-    Args:
-        row: a row of the builder.
-
-    Returns:
-        `(num_frames, height, width)` bool, all False where the target is absent.
-    """
-    masks = np.zeros((row["num_frames"], row["height"], row["width"]), bool)
-    for time, code in enumerate(row["masks"]):
-        if code is not None:
-            masks[time] = decode_rle([code])[0]
-    return masks
-
-
-def decode_rows(batch: dict[str, list]) -> dict[str, list]:
-    """Transform for `Dataset.with_transform`: adds `video` and turns `masks` into arrays.
-
-    Args:
-        batch: columns of some rows.
-
-    Returns:
-        The same columns with `video`, arrays `(num_frames, height, width, 3)` uint8, and `masks`, arrays
-        `(num_frames, height, width)` bool.
-    """
-    rows = [dict(zip(batch, values)) for values in zip(*batch.values())]
-    return {**batch, "video": [load_clip(row) for row in rows], "masks": [load_masks(row) for row in rows]}
