@@ -16,7 +16,7 @@
 from pathlib import Path
 
 
-_NAMES = ("referformer-tiny", "fast-sgmg-tiny", "soc-tiny")
+_NAMES = ("referformer-tiny", "sgmg-tiny", "fast-sgmg-tiny", "soc-tiny")
 # The one with the highest J&F on the test split of Moving Shapes.
 DEFAULT_CHECKPOINT = "soc-tiny"
 
