@@ -1,0 +1,98 @@
+# Copyright 2026 The hf_rvos authors.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+import pytest
+import typer
+
+from hf_rvos.cli.common import (
+    Dtype,
+    bad_input_as_one_line,
+    check_device,
+    dataset_options,
+    load_segmenter,
+    refuse_both,
+)
+from tests.cli.commands import run
+
+
+def test_help_names_the_commands():
+    result = run("--help")
+    assert result.exit_code == 0
+    commands = ("segment", "convert", "benchmark", "evaluate", "metrics", "data", "submission")
+    assert all(command in result.output for command in commands)
+
+
+@pytest.mark.parametrize(
+    "group, commands", [("data", ("check", "convert-davis", "export")), ("submission", ("check",))]
+)
+def test_help_names_the_commands_of_a_group(group, commands):
+    result = run(group, "--help")
+    assert result.exit_code == 0
+    assert all(command in result.output for command in commands)
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, PermissionError])
+def test_bad_input_is_one_line_and_exit_code_2(capsys, error):
+    with pytest.raises(typer.Exit) as exit, bad_input_as_one_line():
+        raise error("what came,\n   what was wanted")
+    assert exit.value.exit_code == 2
+    assert capsys.readouterr().err == "error: what came, what was wanted\n"
+
+
+def test_other_errors_are_not_hidden():
+    with pytest.raises(RuntimeError, match="a bug"), bad_input_as_one_line():
+        raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    "pairs, options",
+    [
+        (None, {}),
+        (["split_by=google"], {"split_by": "google"}),
+        (["seed=3", "strict=true", "other=False"], {"seed": 3, "strict": True, "other": False}),
+        (["annotations=a=b.json"], {"annotations": "a=b.json"}),
+        (["name="], {"name": ""}),
+    ],
+    ids=str,
+)
+def test_options_of_a_data_set_are_numbers_truth_values_and_texts(pairs, options):
+    found = dataset_options(pairs)
+    assert found == options
+    assert [type(value) for value in found.values()] == [type(value) for value in options.values()]
+
+
+@pytest.mark.parametrize("pairs", [["strict"], ["=1"], ["a=1", "a=2"]], ids=str)
+def test_options_that_are_no_pairs_are_refused(pairs):
+    with pytest.raises(ValueError, match=f"--option: got '{pairs[-1]}', expected key=value, each key once"):
+        dataset_options(pairs)
+
+
+def test_options_that_exclude_each_other_are_refused():
+    refuse_both("--a", 1, "--b", None)
+    with pytest.raises(ValueError, match="--b: has no meaning together with --a"):
+        refuse_both("--a", 1, "--b", 2)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    check_device("cpu")
+    with pytest.raises(ValueError, match="--device: 'toaster' cannot be used here"):
+        check_device("toaster")
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--model: cannot load"):
+        load_segmenter(str(tmp_path), "cpu", Dtype.auto)
+
+
+def test_models_are_loaded_ready_for_use(model):
+    assert not load_segmenter(str(model), "cpu", Dtype.auto).model.training
