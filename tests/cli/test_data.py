@@ -16,7 +16,9 @@
 import numpy as np
 import pytest
 
+from hf_rvos.data import checking
 from hf_rvos.data.benchmark_builder import Report
+from hf_rvos.data.checking import check_dataset
 from hf_rvos.data.media import load_masks
 from hf_rvos.data.ref_davis17 import read_rows as read_ref_davis17
 from hf_rvos.data.ref_youtube_vos import read_rows as read_ref_youtube_vos
@@ -47,13 +49,12 @@ def test_faults_are_listed_with_exit_code_1(revos):
     assert "FAULT: missing frames" in result.stdout and "The data set is not complete and sound." in result.stdout
 
 
-def test_damage_inside_of_masks_is_found_if_they_are_decoded(tmp_path):
-    roots.long_rvos(tmp_path)
-    path = tmp_path / "valid/Annotations/long_valid/1/00000.png"
-    path.write_bytes(path.read_bytes()[:-30])
-    assert run("data", "check", "long_rvos", tmp_path).exit_code == 0
-    result = run("data", "check", "long_rvos", tmp_path, "--decode")
-    assert result.exit_code == 1 and "long_valid/1/00000.png" in result.stdout
+@pytest.mark.parametrize("decode", [False, True])
+def test_everything_is_decoded_on_demand(revos, monkeypatch, decode):
+    found = []
+    monkeypatch.setattr(checking, "check_dataset", lambda *given: found.append(given) or check_dataset(*given))
+    assert run("data", "check", "revos", revos, *(["--decode"] * decode)).exit_code == 0
+    assert found == [("revos", revos, decode)]
 
 
 def test_all_places_are_listed_on_demand(tmp_path):
