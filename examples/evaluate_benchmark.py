@@ -38,6 +38,7 @@ from rich.progress import Progress
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint, list_embedded_checkpoints
 from hf_rvos.cli.common import dataset_options
+from hf_rvos.data.loading import DATASETS
 from hf_rvos.evaluation.prediction import GROUPINGS, ModelPredictor
 from hf_rvos.evaluation.protocols import PROTOCOLS, find_protocol
 from hf_rvos.evaluation.reporting import save_chart
@@ -48,7 +49,7 @@ from hf_rvos.utils.files import check_output_file
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="moving_shapes")
+    parser.add_argument("--dataset", choices=list(DATASETS), default="moving_shapes")
     parser.add_argument("--data_dir", type=Path, help="root of the data set; moving_shapes needs none")
     parser.add_argument("--split", default="test")
     parser.add_argument("--option", action="append", help="key=value of the data set, such as config_name=all")

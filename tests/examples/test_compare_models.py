@@ -82,8 +82,9 @@ def launched(script, monkeypatch):
         if "--limit" in option:
             folder = option["--output"]
             folder.mkdir(parents=True, exist_ok=True)
-            scores = {"j_and_f": 50.0, "num_rows": 5, "skill": {"motion": {"j_and_f": 25.0}}}
-            videos = {"split": "test", "config": "single", "version": VERSION}
+            groups = {"motion": {"j_and_f": 25.0}, "phrasing seen: true": {"j_and_f": 75.0}}
+            scores = {"j_and_f": 50.0, "num_rows": 5, "groups": groups}
+            videos = {"dataset": "moving_shapes", "split": "test", "config_name": "single", "version": VERSION}
             videos["num_videos"] = int(str(option["--limit"]))
             (folder / "metrics.json").write_text(json.dumps(videos | scores))
         else:
@@ -147,12 +148,31 @@ def test_training_that_stopped_before_its_results_goes_on(run, launched):
     assert launched == [("train.py", folder / "2"), ("evaluate_benchmark.py", folder / "evaluation")]
 
 
-def test_scores_of_other_videos_do_not_count(run, launched, comparison):
+def test_scores_of_other_videos_make_way(run, launched, comparison):
     folder = run("--only", "small") / "models" / "small" / "seed_3"
+    (folder / "evaluation" / "run.json").write_text("{}")  # with which another evaluation would not go on
     comparison["tables"]["models"]["test_videos"] = 2
     launched.clear()
     run("--only", "small")
     assert launched == [("evaluate_benchmark.py", folder / "evaluation")]
+    assert not (folder / "evaluation" / "run.json").exists()
+
+
+def test_scores_of_a_model_that_is_trained_again_make_way(run, launched):
+    folder = run("--only", "small") / "models" / "small" / "seed_3"
+    (folder / "evaluation" / "metrics.json").unlink()  # killed in its evaluation
+    (folder / "evaluation" / "run.json").write_text("{}")
+    shutil.rmtree(folder / "2")
+    run("--only", "small")
+    assert not (folder / "evaluation" / "run.json").exists()
+
+
+def test_an_interrupted_evaluation_is_kept_to_go_on(run, launched):
+    folder = run("--only", "small") / "models" / "small" / "seed_3"
+    (folder / "evaluation" / "metrics.json").unlink()
+    (folder / "evaluation" / "run.json").write_text("{}")
+    run("--only", "small")
+    assert (folder / "evaluation" / "run.json").exists()
 
 
 def test_finished_runs_may_be_moved(run, launched, tmp_path):
@@ -243,7 +263,7 @@ def test_several_seeds_end_with_their_mean(run, launched, comparison):
     comparison["seeds"] = [3, 4]
     output = run("--only", "small")
     metrics = output / "models" / "small" / "seed_4" / "evaluation" / "metrics.json"
-    scores = {"j_and_f": 60.0, "skill": {"motion": {"j_and_f": 26.0}}}
+    scores = {"j_and_f": 60.0, "groups": {"motion": {"j_and_f": 26.0}}}
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | scores))
     rows = [line for line in (run("--only", "small") / "models.md").read_text().splitlines() if "small |" in line]
     assert [row.split(" | ")[1:] for row in rows] == [

@@ -13,19 +13,17 @@
 # limitations under the License.
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from examples import evaluate_benchmark, train
-from hf_rvos.data.moving_shapes import VERSION, MovingShapesConfig, generate_video
+from hf_rvos.data.moving_shapes import SKILLS, VERSION, MovingShapesConfig, generate_video
 from hf_rvos.utils.visualization import PALETTE
+from tests.data import roots
 
 
 @pytest.fixture(scope="module")
@@ -58,30 +56,33 @@ def test_files_hold_what_was_measured_on_what(run, saved_model, tmp_path, capsys
     run("--limit", 2, "--worst", 0, "--output", tmp_path)
     expressions = [row["expression"] for index in range(2) for row in generate_video("val", index).rows]
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert (metrics["split"], metrics["config"], metrics["version"]) == ("val", "single", VERSION)
+    stated = {"dataset": "moving_shapes", "split": "val", "config_name": "single", "version": VERSION}
+    assert stated.items() <= metrics.items()
     assert (metrics["num_videos"], metrics["num_rows"]) == (2, len(expressions))
-    assert metrics["checkpoint"] == saved_model.as_posix()
-    assert sum(group["num_rows"] for group in metrics["skill"].values()) == len(expressions)
-    assert [row["expression"] for row in read_rows(tmp_path / "rows.csv")] == expressions
+    assert metrics["checkpoint"] == str(saved_model)
+    skills = [group["num_expressions"] for name, group in metrics["groups"].items() if name in SKILLS]
+    assert sum(skills) == len(expressions)
+    assert [row["expression"] for row in read_rows(tmp_path / "expressions.csv")] == expressions
     assert "overall" in capsys.readouterr().out
 
 
 def test_markdown_table_states_what_was_measured_on_what(run, saved_model, tmp_path):
-    run("--limit", 1, "--worst", 0, "--config", "all", "--output", tmp_path)
-    num_rows = json.loads((tmp_path / "metrics.json").read_text())["num_rows"]
+    run("--limit", 1, "--worst", 0, "--option", "config_name=all", "--output", tmp_path)
     caption, _, table = (tmp_path / "metrics.md").read_text().partition("\n\n")
-    stated = f"version {VERSION}, config all, split val, num_videos 1, num_rows {num_rows}, checkpoint {saved_model},"
-    assert stated in caption
+    stated = (
+        f"dataset moving_shapes, split val, config_name all, version {VERSION}, protocol per-expression, num_videos 1"
+    )
+    assert caption.startswith(f"{stated}, checkpoint {saved_model},")
     assert table.startswith("| rows of")
 
 
 def test_all_adds_rows_with_several_referents_and_with_none(run, tmp_path):
     config = MovingShapesConfig(subset="all")
     limit = next(n for n in range(1, 20) if {"several", "none"} <= skills_of_first_videos(n, config))
-    run("--limit", limit, "--worst", 0, "--config", "all", "--output", tmp_path)
-    skills = json.loads((tmp_path / "metrics.json").read_text())["skill"]
-    assert {"several", "none"} <= skills.keys()
-    assert 0 <= skills["none"]["n_accuracy"] <= 100
+    run("--limit", limit, "--worst", 0, "--option", "config_name=all", "--output", tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {"several", "none"} <= metrics["groups"].keys()
+    assert 0 <= metrics["n_acc"] <= 100
 
 
 def skills_of_first_videos(number, config):
@@ -94,22 +95,24 @@ def test_several_checkpoints_have_a_folder_each_and_one_chart(run, saved_model, 
         shutil.copytree(saved_model, copy)
     output = tmp_path / "output"
     run("--limit", 1, "--worst", 1, "--output", output, models=copies)
-    assert {path.name for path in output.iterdir()} == {"first-final", "second-final", "skills.png"}
+    assert {path.name for path in output.iterdir()} == {"first-final", "second-final", "chart.png"}
     for copy, name in zip(copies, ("first-final", "second-final")):
-        assert {path.name for path in (output / name).iterdir()} == {"metrics.json", "metrics.md", "rows.csv", "worst"}
-        assert json.loads((output / name / "metrics.json").read_text())["checkpoint"] == copy.as_posix()
-    with Image.open(output / "skills.png") as chart:
+        assert {path.name for path in (output / name).iterdir()} == {
+            *("run.json", "videos", "metrics.json", "metrics.md", "expressions.csv", "chart.png", "worst"),
+        }
+        assert json.loads((output / name / "metrics.json").read_text())["checkpoint"] == str(copy)
+    with Image.open(output / "chart.png") as chart:
         colors = set(map(tuple, np.asarray(chart.convert("RGB")).reshape(-1, 3).tolist()))
     assert colors >= set(PALETTE[:2])
 
 
-def test_worst_rows_are_drawn_in_their_order(run, tmp_path):
-    run("--limit", 2, "--worst", 3, "--output", tmp_path)
-    rows = read_rows(tmp_path / "rows.csv")
-    rows.sort(key=lambda row: float(row["j_mean"]) + float(row["f_mean"]))
-    names = [f"{rank:02d}_{row['video_id']}_{row['expression_id']}.png" for rank, row in enumerate(rows[:3], start=1)]
-    assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == names
-    assert all(Image.open(tmp_path / "worst" / name).width > 4 * 192 for name in names)
+def test_other_data_sets_are_read_from_their_folder(run, tmp_path):
+    roots.ref_davis17(tmp_path)
+    options = ("--dataset", "ref_davis17", "--split", "valid", "--data_dir", tmp_path / "raw", "--grouping", "single")
+    run(*options, "--output", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["protocol"], metrics["grouping"], metrics["num_videos"]) == ("ref-davis", "single", 2)
+    assert len(metrics["groups"]) == 4
 
 
 def test_pictures_of_an_earlier_run_go_and_other_files_stay(run, tmp_path):
@@ -117,19 +120,6 @@ def test_pictures_of_an_earlier_run_go_and_other_files_stay(run, tmp_path):
     (tmp_path / "worst" / "notes.txt").write_text("mine")
     run("--limit", 1, "--worst", 1, "--output", tmp_path)
     assert [path.name[:2] for path in sorted((tmp_path / "worst").iterdir())] == ["01", "no"]
-
-
-# Two new processes import torch and transformers (about 20 s).
-@pytest.mark.slow
-def test_two_processes_measure_what_one_measures(run, saved_model, tmp_path):
-    run("--limit", 3, "--worst", 0, "--config", "all", "--output", tmp_path / "one")
-    script = Path(evaluate_benchmark.__file__)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script]
-    options = ["--split", "val", "--limit", "3", "--worst", "0", "--config", "all", "--output", tmp_path / "two"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--model", saved_model, *options], env=environment, check=True, capture_output=True)
-    for name in ("rows.csv", "metrics.json", "metrics.md", "skills.png"):
-        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
 
 
 def test_names_are_as_long_as_needed_to_tell_paths_apart():
@@ -146,6 +136,10 @@ def test_names_are_as_long_as_needed_to_tell_paths_apart():
         (["--model", "missing"], "holds no config.json"),
         (["--model", "same", "same"], "names a checkpoint twice"),
         (["--output", __file__], "--output: cannot write"),
+        (["--option", "all"], "--option: got 'all', expected key=value"),
+        (["--protocol", "best"], "argument --protocol: invalid choice: 'best'"),
+        (["--dataset", "mewis"], "argument --dataset: invalid choice: 'mewis'"),
+        (["--dataset", "refcoco", "--protocol", "per-expression"], "protocol: refcoco has one frame"),
     ],
     ids=str,
 )

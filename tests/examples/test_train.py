@@ -20,11 +20,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
 from examples import train
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.evaluation.prediction import ModelPredictor
+from hf_rvos.evaluation.run import Benchmark, evaluate
 
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +75,16 @@ def test_results_hold_scores_and_recipe(finished):
     assert results["steps"] == 4
     assert 0 <= results["val"]["j_and_f"] <= 100
     assert results["recipe"]["max_train_steps"] == 4
+
+
+def test_evaluation_of_the_task_is_that_of_the_benchmark_and_training_goes_on(finished, tmp_path):
+    task = train.ReferringTask(train.Recipe(pretrained=str(finished / "final"), evaluation_videos=1))
+    results, table = task.evaluate(task.model.train(), Accelerator(cpu=True))
+    assert task.model.training
+    predictor = ModelPredictor(task.model.eval(), task.processor)
+    expected = evaluate(Benchmark("moving_shapes", None, "val", limit=1), predictor, {}, tmp_path)
+    assert results == {key: expected[key] for key in results}
+    assert {"j_and_f", "groups"} <= results.keys() and table.startswith("| rows of")
 
 
 def test_only_the_last_two_checkpoints_are_kept(finished):
