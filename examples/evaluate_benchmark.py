@@ -30,7 +30,6 @@ lowest J&F. Another `chart.png` shows all checkpoints. For a single one the comm
 import argparse
 from pathlib import Path
 
-from accelerate import PartialState
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
@@ -42,7 +41,7 @@ from hf_rvos.data.loading import DATASETS
 from hf_rvos.evaluation.prediction import GROUPINGS, ModelPredictor
 from hf_rvos.evaluation.protocols import PROTOCOLS, find_protocol
 from hf_rvos.evaluation.reporting import save_chart
-from hf_rvos.evaluation.run import Benchmark, describe_model, evaluate
+from hf_rvos.evaluation.run import Benchmark, describe_model, evaluate, process_state
 from hf_rvos.processing.processing_rvos import RvosProcessor
 from hf_rvos.utils.files import check_output_file
 
@@ -104,7 +103,7 @@ def short_names(models: list[str]) -> list[str]:
 
 def main() -> None:
     arguments = parse_arguments()
-    state = PartialState()
+    state = process_state()
     console = Console()
     benchmark = Benchmark(
         arguments.dataset, arguments.data_dir, arguments.split, arguments.protocol, arguments.limit, arguments.option
@@ -131,7 +130,7 @@ def main() -> None:
                 ),
             )
         if state.is_main_process:
-            console.print(Markdown((output / "metrics.md").read_text()))
+            console.print(Markdown((output / "metrics.md").read_text(encoding="utf-8")))
             summaries[checkpoint] = metrics
 
     if state.is_main_process:

@@ -16,7 +16,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,9 @@ from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint
 if TYPE_CHECKING:
     from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
 
+DatasetOptions = Annotated[
+    list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
+]
 MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
 
 

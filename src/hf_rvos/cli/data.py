@@ -18,13 +18,10 @@ from typing import Annotated
 
 import typer
 
-from hf_rvos.cli.common import bad_input_as_one_line, dataset_options
+from hf_rvos.cli.common import DatasetOptions, bad_input_as_one_line, dataset_options
 
 
 DatasetName = Annotated[str, typer.Argument(help="Such as ref_youtube_vos, ref_davis17 or custom.")]
-Options = Annotated[
-    list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
-]
 
 data_app = typer.Typer(help="Downloads of data sets.", no_args_is_help=True)
 
@@ -35,7 +32,7 @@ def check(
     data_dir: Annotated[Path, typer.Argument(help="Root of the data set in its published layout.")],
     decode: Annotated[bool, typer.Option("--decode", help="Decode every picture and mask, which takes long.")] = False,
     every: Annotated[bool, typer.Option("--all", help="List every place, not the first ten of each kind.")] = False,
-    option: Options = None,
+    option: DatasetOptions = None,
 ) -> None:
     """List what is missing or damaged, beside the published counts; exit code 1 if there is a fault."""
     with bad_input_as_one_line():
@@ -70,7 +67,7 @@ def export(
         str | None, typer.Option("--as", help="train, valid or test: what the split is called there.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of videos, from the first.")] = None,
-    option: Options = None,
+    option: DatasetOptions = None,
 ) -> None:
     """Write a split of any data set in the layout of Ref-YouTube-VOS."""
     with bad_input_as_one_line():

@@ -22,20 +22,26 @@ from typing import Annotated, Any
 import typer
 
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
-from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, dataset_options, load_segmenter
+from hf_rvos.cli.common import (
+    MODEL_HELP,
+    DatasetOptions,
+    Dtype,
+    bad_input_as_one_line,
+    dataset_options,
+    load_segmenter,
+)
 
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="Such as ref_davis17, mevis or moving_shapes.")]
 DataDir = Annotated[Path | None, typer.Option(help="Root of the data set in its published layout.")]
 Split = Annotated[str, typer.Option(help="Such as valid or test.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="official or per-expression.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Number of videos, from the first.")]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="Number of videos, from the first; of annotated frames or pictures.")
+]
 Output = Annotated[Path, typer.Option(help="Folder for the results; an interrupted run goes on there.")]
 Matching = Annotated[
     str | None, typer.Option(help="official or id, for Ref-DAVIS17: whether the numbers of objects matter.")
-]
-Options = Annotated[
-    list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
 ]
 
 submission_app = typer.Typer(help="Archives for servers.", no_args_is_help=True)
@@ -67,19 +73,17 @@ def evaluate(
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the predicted masks, too.")] = False,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst expressions are drawn.")] = 8,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
-    option: Options = None,
+    option: DatasetOptions = None,
 ) -> None:
     """Score a model on a benchmark; on several processes with accelerate launch --module hf_rvos evaluate ..."""
     with bad_input_as_one_line():
-        from accelerate import PartialState
-
         from hf_rvos.evaluation.prediction import ModelPredictor
-        from hf_rvos.evaluation.run import Benchmark, describe_model
+        from hf_rvos.evaluation.run import Benchmark, describe_model, process_state
         from hf_rvos.evaluation.run import evaluate as run_evaluation
         from hf_rvos.pipelines.referring_video_segmentation import check_threshold
 
         check_threshold(threshold)
-        segmenter = load_segmenter(model, str(PartialState().device), dtype)
+        segmenter = load_segmenter(model, str(process_state().device), dtype)
         predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping)
         resize = segmenter.processor.video_processor
         resize.size = _new_size(dict(resize.size), shortest_edge, longest_edge)
@@ -103,23 +107,19 @@ def metrics(
     missing: Annotated[
         str, typer.Option(help="error, or empty to score masks that are not there as empty.")
     ] = "error",
-    option: Options = None,
+    option: DatasetOptions = None,
 ) -> None:
     """Score masks that any system wrote; for Ref-DAVIS17 anno_0 to anno_3 with <video>/<frame>.png."""
     with bad_input_as_one_line():
         from hf_rvos.evaluation.prediction import FolderPredictor
-        from hf_rvos.evaluation.run import Benchmark
+        from hf_rvos.evaluation.run import Benchmark, process_state
         from hf_rvos.evaluation.run import evaluate as run_evaluation
 
+        process_state()
         predictor = FolderPredictor(predictions, missing)
         options = dataset_options(option)
         benchmark = Benchmark(dataset, data_dir, split, protocol, limit, options, matching=matching)
-        loaded = benchmark.load()
-        if not loaded.protocol.has_truth:
-            raise ValueError(f"--split: {split} of {dataset} comes without masks to compare with")
-        chosen = (row for number in range(len(loaded.units)) for row in loaded.unit(number))
-        num_missing = predictor.check(chosen, loaded.protocol.merges_objects)
-        described = {"predictions": str(predictions), "missing": missing, "num_missing_masks": num_missing}
+        described = {"predictions": str(predictions), "missing": missing}
         with _progress() as on_video:
             numbers = run_evaluation(benchmark, predictor, described, output, on_video=on_video)
     _print_report(output, numbers)
@@ -139,7 +139,7 @@ def check_submission(
         from hf_rvos.evaluation import submission
 
         submission.top_folder(dataset)
-        rows = list(load_dataset(dataset, data_dir, split=split))
+        rows = list(load_dataset(dataset, data_dir, split=split).remove_columns("masks"))
         first_rows = {row["video_id"]: row for row in reversed(rows)}
         sizes = {video: load_clip(row, data_dir, [0]).shape[1:3] for video, row in first_rows.items()}
         report = submission.check_submission(archive, rows, sizes)

@@ -279,10 +279,13 @@ class BenchmarkConfig(datasets.BuilderConfig):
             What annotation files and folders looked like, so that an edited file gives new rows.
         strict (`bool`, *optional*, defaults to `False`):
             Raise an error if anything had to be left out.
+        splits (`tuple[str, ...]`, *optional*):
+            Splits to build, all that are there if None; nothing is read of the others.
     """
 
     fingerprint: str | None = None
     strict: bool = False
+    splits: tuple[str, ...] | None = None
 
     def options(self) -> dict[str, Any]:
         """The fields that subclasses added: arguments of `read_rows`."""
@@ -339,15 +342,20 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
     def __init__(self, data_dir: str | os.PathLike, cache_dir: str | os.PathLike | None = None, **options: Any):
         self.root = Path(data_dir).expanduser()
         builder_options = {name: options.pop(name) for name in ("config_name", "features") if name in options}
-        own = self.BUILDER_CONFIG_CLASS(**options).options()
-        self.present_splits = [split for split in self.SPLITS if self.split_files(self.root, split, **own)[0].exists()]
+        config = self.BUILDER_CONFIG_CLASS(**options)
+        files = {split: self.split_files(self.root, split, **config.options()) for split in self.SPLITS}
+        self.present_splits = [split for split, paths in files.items() if paths[0].exists()]
         if not self.present_splits:
             raise ValueError(
                 f"data_dir: {str(self.root)!r} has no split of {type(self).__name__}. It is expected to look like\n"
                 f"{self.LAYOUT}\nwith one or more of the splits {', '.join(self.SPLITS)}. The data is found at "
                 f"{self.HOMEPAGE}; what is not public there has to be asked for."
             )
-        paths = [path for split in self.present_splits for path in self.split_files(self.root, split, **own)]
+        wanted = (config.splits,) if isinstance(config.splits, str) else config.splits or self.SPLITS
+        self.built_splits = [split for split in self.present_splits if split in wanted]
+        # All splits are the same rows whether they were named or not.
+        options["splits"] = None if self.built_splits == self.present_splits else tuple(self.built_splits)
+        paths = [path for split in self.built_splits for path in files[split]]
         options["fingerprint"] = _fingerprint(self.root, paths)
         self._is_preparing = False
         self._streamed = Report()
@@ -360,8 +368,10 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        if not self.built_splits:
+            raise ValueError(f"splits: none is there; {str(self.root)!r} has {', '.join(self.present_splits)}")
         generators = []
-        for split in self.present_splits:
+        for split in self.built_splits:
             videos = self.video_ids(self.root, split, **self.config.options())
             # `datasets` divides the first list among processes and workers; a part is a list of videos.
             size = max(1, -(-len(videos or []) // NUM_SHARDS))

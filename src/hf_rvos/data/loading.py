@@ -132,20 +132,58 @@ def load_dataset(
         >>> rows = load_dataset("ref_davis17", "data/ref-davis", split="valid")
         >>> rows = rows.with_transform(RowReader("data/ref-davis"))
     """
+    if not streaming:
+        return load_with_report(name, data_dir, split, cache_dir, num_proc, strict, **options)[0]
+    builder, split = _prepare(name, data_dir, split, cache_dir, strict, options)
+    return builder.as_streaming_dataset(split)
+
+
+def load_with_report(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    split: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    num_proc: int | None = None,
+    strict: bool = False,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Load rows as [`load_dataset`] does, and say what is missing on disk.
+
+    Args:
+        name, data_dir, split, cache_dir, num_proc, strict, options:
+            As for [`load_dataset`].
+
+    Returns:
+        `(Dataset, Report)`, or a `DatasetDict` in place of the first if `split` is None. The report is about the
+        splits that are named in `split`, also if their rows were read in an earlier session.
+
+    Raises:
+        ValueError: as [`load_dataset`].
+    """
+    from hf_rvos.data.benchmark_builder import Report
+
+    builder, split = _prepare(name, data_dir, split, cache_dir, strict, options)
+    builder.download_and_prepare(num_proc=num_proc)
+    return builder.as_dataset(split), getattr(builder, "report", Report())
+
+
+def _prepare(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    split: str | None,
+    cache_dir: str | os.PathLike | None,
+    strict: bool,
+    options: dict[str, Any],
+) -> tuple[Any, str | None]:
+    """The builder of the splits that are named in `split`, and `split` as it calls them."""
     if strict and name != "moving_shapes":  # nothing of which can be missing
         options["strict"] = True
-    if name == "moving_shapes" and split is not None:  # thousands of videos of other splits need not be drawn
-        words = re.findall(r"[a-z]\w*", str(split))
-        options.setdefault(
-            "splits", tuple(part for part in SPLIT_SIZES if {part, _SPLIT_ALIASES.get(part)} & {*words})
-        )
+    if split is not None:  # the others, which may be large or incomplete, are not read
+        words = re.findall(r"[^\W\d]\w*", re.sub(r"\[[^\]]*\]", "", str(split)))
+        names = {*words, *(_SPLIT_ALIASES[word] for word in words if word in _SPLIT_ALIASES)}
+        options.setdefault("splits", tuple(sorted(names)))
     builder = load_builder(name, data_dir, cache_dir, **options)
-    if split is not None:
-        split = _find_split(str(split), builder, name)
-    if streaming:
-        return builder.as_streaming_dataset(split)
-    builder.download_and_prepare(num_proc=num_proc)
-    return builder.as_dataset(split)
+    return builder, None if split is None else _find_split(str(split), builder, name)
 
 
 def _find_split(split: str, builder: Any, name: str) -> str:

@@ -13,6 +13,7 @@
 # limitations under the License.
 """Predictions of a model for all expressions of a video, clip by clip, in the form that each protocol wants."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,19 @@ class ModelPredictor:
         self.grouping = grouping
         self.text_column = text_column
 
+    def prepare(self, rows: Iterable[Mapping[str, Any]], protocol: Any) -> dict[str, Any]:
+        """Get ready for the rows of a benchmark.
+
+        Args:
+            rows: All that will be asked for.
+            protocol: How they will be scored.
+
+        Returns:
+            What the numbers depend on besides, for reports.
+        """
+        self.text_column = protocol.text_column
+        return {}
+
     def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[ClipPrediction]:
         """Predict one clip after the other, while the frames of the next one are read.
 
@@ -273,7 +287,7 @@ class FolderPredictor:
         if missing not in MISSING:
             raise ValueError(f"missing is {missing!r}, expected one of {', '.join(MISSING)}")
         self.missing = missing
-        self.model_type = self.text_column = None  # which only models have
+        self.model_type = None  # which only models have
         self.clip_length = clip_length
 
     def expression_folder(self, row: Mapping[str, Any]) -> Path:
@@ -284,29 +298,28 @@ class FolderPredictor:
     def pass_folder(self, row: Mapping[str, Any]) -> Path:
         return self.folder / check_name(f"anno_{row['expression_type']}/{row['video_id']}", "predictions")
 
-    def check(self, rows: Iterable[Mapping[str, Any]], merged: bool = False) -> int:
-        """Look for all masks.
-
-        Args:
-            rows: Expressions that are to be scored.
-            merged: Whether the objects of a video are in one file.
-
-        Returns:
-            Number of masks that are missing.
+    def prepare(self, rows: Iterable[Mapping[str, Any]], protocol: Any) -> dict[str, Any]:
+        """Look for all masks before any is read; see `ModelPredictor`.
 
         Raises:
-            ValueError: if masks are missing and that is an error.
+            ValueError: if masks are missing and that is an error, or there is nothing to compare them with.
         """
+        if not protocol.has_truth:
+            raise ValueError("split: it comes without masks to compare with, expected one that has them")
         wanted = {}
         for row in rows:
-            folder = self.pass_folder(row) if merged else self.expression_folder(row)
-            wanted[folder] = [
-                row["frames"][position] for position in row["annotated_frames"] or range(row["num_frames"])
-            ]
+            folder = self.pass_folder(row) if protocol.merges_objects else self.expression_folder(row)
+            positions = range(row["num_frames"]) if row["annotated_frames"] is None else row["annotated_frames"]
+            wanted[folder] = [row["frames"][position] for position in positions]
         missing = [path for folder, frames in wanted.items() for path in missing_files(folder, frames)]
         if self.missing == "error":
             raise_missing(missing, sum(map(len, wanted.values())))
-        return len(missing)
+        absent, digest = set(missing), hashlib.sha256()
+        for folder, frames in wanted.items():
+            for path in (folder / f"{frame}.png" for frame in frames):
+                status = None if path in absent else path.stat()
+                digest.update(f"{path.name} {status and (status.st_size, status.st_mtime_ns)}".encode())
+        return {"num_missing_masks": len(missing), "masks": digest.hexdigest()[:12]}
 
     def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[FolderClip]:
         """One clip after the other; see `ModelPredictor`."""

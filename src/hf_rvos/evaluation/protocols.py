@@ -14,8 +14,9 @@
 """Protocols: which expressions are predicted together, what is compared with what, and how numbers are averaged."""
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 from hf_rvos.data.a2d_sentences import annotation_window
 from hf_rvos.data.media import load_index_masks, load_masks
 from hf_rvos.data.revos import load_foreground
-from hf_rvos.metrics.davis import MATCHINGS, score_davis_video, summarize_davis
+from hf_rvos.metrics.davis import MATCHINGS, NUM_REF_DAVIS_PASSES, score_davis_video, summarize_ref_davis
 from hf_rvos.metrics.detections import PRECISION_THRESHOLDS, score_detections, summarize_detections
 from hf_rvos.metrics.expressions import TYPE_NAMES, score_frames, summarize_expressions, summarize_frames
 
@@ -131,7 +132,7 @@ class PerExpression(Protocol):
         frames: list[dict[str, list]] = [defaultdict(list) for _ in rows]
         scores = []
         for clip in predictor.clips(rows, root):
-            targets = _targets(rows, root, clip.positions) if self.has_truth else [None] * len(rows)
+            targets = _targets(rows, root, clip.positions) if self.has_truth else repeat(None)
             objects = self.load_objects(rows[0], root, clip.positions) if self.has_truth else None
             scores.append([])
             # One by one, so that a single track is enlarged at a time.
@@ -146,8 +147,11 @@ class PerExpression(Protocol):
                 judged = np.isin(clip.positions, annotated)
                 if judged.any():
                     masks = [None if part is None else part[judged] for part in (track["masks"], target, objects)]
-                    for name, values in score_frames(*masks).items():
-                        frames[index][name].append(values)
+                    values = score_frames(*masks)
+                    if objects is None and self.totals == "revos":  # robustness is about all objects
+                        values["robustness"] = np.full(judged.sum(), np.nan)
+                    for name, part in values.items():
+                        frames[index][name].append(part)
         results = []
         for index, row in enumerate(rows):
             columns = ("video_id", "expression_id", "expression", "expression_type", *self.groups)
@@ -207,32 +211,46 @@ class RefDavis(Protocol):
     def settings(self) -> dict[str, Any]:
         return {"protocol": self.name, "matching": self.matching}
 
+    def units(self, rows: Any) -> list[list[int]]:
+        units = super().units(rows)
+        columns = rows.select_columns(["video_id", "expression_type", "object_ids"])
+        for unit in units:
+            self._groups([columns[number] for number in unit])  # refuses a video before any is predicted
+        return units
+
+    @staticmethod
+    def _groups(rows: Sequence[Row]) -> dict[str, list[int]]:
+        """Numbers of the rows of each pass, in the order of the objects, which is the same in all passes."""
+        objects = list(dict.fromkeys(tuple(row["object_ids"]) for row in rows))
+        number_of = {(row["expression_type"], tuple(row["object_ids"])): number for number, row in enumerate(rows)}
+        passes = sorted({row["expression_type"] for row in rows}, key=str)
+        if len(number_of) != len(rows) or len(rows) != NUM_REF_DAVIS_PASSES * len(objects) or None in passes:
+            raise ValueError(
+                f"video {rows[0]['video_id']!r} has {len(rows)} expressions about {len(objects)} objects, expected "
+                f"{NUM_REF_DAVIS_PASSES} for each, one of each pass; the protocol 'per-expression' does without"
+            )
+        return {one: [number_of[one, target] for target in objects] for one in passes}
+
     def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
-        passes = sorted({row["expression_type"] for row in rows})
-        groups = [[index for index, row in enumerate(rows) if row["expression_type"] == one] for one in passes]
-        predicted = [[] for _ in passes]
+        groups = self._groups(rows)
+        predicted = {one: [] for one in groups}
         for clip in predictor.clips(rows, root):
-            for number, labels in enumerate(clip.label_maps(groups)):
-                predicted[number].append(labels)
+            for one, labels in zip(groups, clip.label_maps(list(groups.values()))):
+                predicted[one].append(labels)
                 if writer is not None:
-                    writer.write_labels(f"anno_{passes[number]}", rows[0], clip.positions, labels)
+                    writer.write_labels(f"anno_{one}", rows[0], clip.positions, labels)
         target = load_index_masks(rows[0], root)
         return [
-            {"video_id": rows[0]["video_id"], "pass": one, **scores}
-            for one, labels in zip(passes, predicted)
+            {"video_id": rows[0]["video_id"], "annotation_pass": int(one), **scores}
+            for one, labels in predicted.items()
             for scores in score_davis_video(np.concatenate(labels), target, matching=self.matching)
         ]
 
     def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
         """Means over the objects of each pass, and of the passes."""
-        passes = {
-            one: in_percent(summarize_davis([row for row in results if row["pass"] == one]))
-            for one in sorted({row["pass"] for row in results})
-        }
-        keys = [key for key in next(iter(passes.values())) if key != "num_objects"]
-        return {key: float(np.mean([numbers[key] for numbers in passes.values()])) for key in keys} | {
-            "groups": {f"pass {one}": numbers for one, numbers in passes.items()}
-        }
+        summary = summarize_ref_davis(results)
+        passes = {f"pass {number}": in_percent(numbers) for number, numbers in enumerate(summary.pop("passes"))}
+        return in_percent(summary) | {"groups": passes}
 
 
 class AnnotatedFrames(Protocol):
@@ -307,26 +325,32 @@ def _score_detections(
     resize_logits: bool,
 ) -> list[dict]:
     clip, results = predictor.annotated_frame(rows, root, window, position), []
+    seen: Counter = Counter()  # a list of samples may have one twice
     for index, row in enumerate(rows):
         detections = clip.detections(index, resize_logits)
         if writer is not None:
-            writer.write(row, clip.positions, detections["masks"][:1])
+            # Of equal scores the last one is judged.
+            judged = max(range(len(detections["scores"])), key=lambda number: (detections["scores"][number], number))
+            writer.write(row, clip.positions, detections["masks"][judged : judged + 1])
         target = load_masks(row, root, list(clip.positions))[0]
         results.append(
             {column: row[column] for column in ("video_id", "expression_id", "expression")}
+            | {"image_id": f"{row['video_id']}/{row['expression_id']}/{seen[row['expression_id']]}"}
             | score_detections(detections["masks"], detections["scores"], target)
         )
+        seen[row["expression_id"]] += 1
     return results
 
 
-def _targets(rows: Sequence[Row], root: Path | None, positions: Sequence[int]) -> list[np.ndarray]:
-    """True masks of all expressions of a video; files that hold all its objects are read once."""
+def _targets(rows: Sequence[Row], root: Path | None, positions: Sequence[int]) -> Iterator[np.ndarray]:
+    """True masks of all expressions of a video, one after the other; files that hold all its objects are read once."""
     positions = list(positions)
     files = {(row["mask_kind"], row["mask_dir"], row["annotated_frames"] is None) for row in rows}
     if len(rows) == 1 or files != {("index_png", rows[0]["mask_dir"], True)}:
-        return [load_masks(row, root, positions) for row in rows]
+        yield from (load_masks(row, root, positions) for row in rows)
+        return
     labels = load_index_masks(rows[0], root, positions)
-    return [np.isin(labels, row["object_ids"]) for row in rows]
+    yield from (np.isin(labels, row["object_ids"]) for row in rows)
 
 
 def in_percent(numbers: Mapping[str, Any]) -> dict[str, Any]:

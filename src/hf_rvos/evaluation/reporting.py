@@ -109,8 +109,8 @@ def draw_worst(
         ]
         target = load_masks(rows[index], root, kept)
         strip = draw_comparison(np.concatenate(frames), np.concatenate(masks), target, lines, FRAMES_SHOWN)
-        video_id = str(result["video_id"]).replace("/", "-")
-        path = folder / f"{rank:02d}_{video_id}_{result['expression_id']}.png"
+        name = f"{result['video_id']}_{result['expression_id']}".replace("/", "-")
+        path = folder / f"{rank:02d}_{name}.png"
         with replace_when_done(path) as temporary:
             Image.fromarray(strip).save(temporary)
         drawn.add(path)

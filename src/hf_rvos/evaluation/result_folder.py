@@ -44,7 +44,7 @@ class ResultFolder:
         settings = json.loads(json.dumps(settings))
         if path.is_file():
             try:
-                earlier = json.loads(path.read_text())
+                earlier = json.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise ValueError(f"{path}: cannot be read ({error}); remove the folder or take another") from None
             changes = [
@@ -58,7 +58,7 @@ class ResultFolder:
                 )
         else:
             with replace_when_done(path) as temporary:
-                temporary.write_text(json.dumps(settings, indent=2) + "\n")
+                temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         (self.folder / "videos").mkdir(exist_ok=True)
 
     def _path(self, number: int) -> Path:
@@ -71,17 +71,17 @@ class ResultFolder:
     def write(self, number: int, results: Sequence[Mapping[str, Any]]) -> None:
         """Keep the results of the expressions of a video."""
         with replace_when_done(self._path(number)) as temporary:
-            temporary.write_text(json.dumps(results))
+            temporary.write_text(json.dumps(results), encoding="utf-8")
 
     def read(self, number: int) -> list[dict[str, Any]]:
         """Results of the expressions of a finished video."""
-        return json.loads(self._path(number).read_text())
+        return json.loads(self._path(number).read_text(encoding="utf-8"))
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the numbers and texts of results as a table, a line for each expression."""
     columns = {key: None for row in rows for key, value in row.items() if not isinstance(value, (dict, list))}
-    with replace_when_done(path) as temporary, open(temporary, "w", newline="") as file:
+    with replace_when_done(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(columns), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

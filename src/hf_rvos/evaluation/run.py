@@ -16,8 +16,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,18 @@ from PIL import Image
 
 from hf_rvos.data.image_files import write_index_png
 from hf_rvos.data.loading import load_dataset
-from hf_rvos.data.moving_shapes import VERSION
+from hf_rvos.data.moving_shapes import SPLIT_SIZES, VERSION
 from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.protocols import PerExpression, Protocol, find_protocol
 from hf_rvos.evaluation.reporting import draw_worst, markdown_table, save_chart
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
 from hf_rvos.evaluation.submission import TOP_FOLDERS, mask_path, write_submission
-from hf_rvos.utils.files import replace_when_done
+from hf_rvos.utils.files import check_name, replace_when_done
+
+
+def process_state() -> PartialState:
+    """The processes of the run; one may wait for the others as long as their videos take."""
+    return PartialState(timeout=timedelta(days=7))
 
 
 class MaskWriter:
@@ -55,7 +61,8 @@ class MaskWriter:
     def write_labels(self, group: str, row: Mapping[str, Any], positions: Sequence[int], labels: np.ndarray) -> None:
         """Write maps `(num_frames, height, width)` of the objects of a video: `<group>/<video>/<frame>.png`."""
         for position, label_map in zip(positions, labels, strict=True):
-            self._save(f"{group}/{row['video_id']}/{row['frames'][position]}.png", label_map, write_index_png)
+            name = check_name(f"{group}/{row['video_id']}/{row['frames'][position]}.png", "row")
+            self._save(name, label_map, write_index_png)
 
     def _save(self, name: str, pixels: np.ndarray, write: Callable[[Path, np.ndarray], None]) -> None:
         path = self.folder / name
@@ -109,7 +116,7 @@ class Benchmark:
         """
         options = dict(self.options)
         if self.name == "moving_shapes" and self.limit is not None:
-            options["num_videos"] = self.limit  # others are not drawn
+            options["num_videos"] = min(self.limit, SPLIT_SIZES.get(self.split, self.limit))  # others are not drawn
         rows = load_dataset(self.name, self.data_dir, split=self.split, **options)
         has_truth = set(rows["mask_kind"]) != {"none"}
         protocol = find_protocol(self.name, self.protocol, has_truth, model_type, self.window, self.matching)
@@ -132,6 +139,21 @@ class LoadedBenchmark:
         """The rows of a unit."""
         return [self.rows[index] for index in self.units[number]]
 
+    def digest(self) -> str:
+        """Tells rows apart, wherever they lie; PNG masks are not part of it."""
+        digest = hashlib.sha256()
+        columns = ["video_id", "expression_id", "expression_raw", "frames", "object_ids", "annotated_frames", "masks"]
+        rows = self.rows.select_columns(columns)
+        for unit in self.units:
+            for number in unit:
+                digest.update(json.dumps(rows[number]).encode())
+        return digest.hexdigest()[:12]
+
+    def chosen(self) -> Iterator[dict[str, Any]]:
+        """All rows without their masks."""
+        rows = self.rows.remove_columns("masks")
+        return (rows[number] for unit in self.units for number in unit)
+
     def score(self, number: int, predictor: Any, writer: MaskWriter | None = None) -> list[dict[str, Any]]:
         """Results of a unit, each with its number as `video`."""
         results = self.protocol.score(self.unit(number), self.root, predictor, writer)
@@ -141,6 +163,10 @@ class LoadedBenchmark:
 def describe_model(checkpoint: str, predictor: ModelPredictor) -> dict[str, Any]:
     """What numbers of a model depend on: its weights, too, since a folder can get others."""
     digest = hashlib.sha256()
+    processor = predictor.processor
+    for part in (predictor.model.config.to_json_string(), processor.video_processor.to_json_string()):
+        digest.update(part.encode())
+    digest.update(json.dumps(processor.tokenizer.get_vocab(), sort_keys=True).encode())
     for name, tensor in sorted(predictor.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -185,16 +211,17 @@ def evaluate(
     Raises:
         ValueError: if the folder holds another evaluation, or the data set cannot be read.
     """
-    state = PartialState()
+    state = process_state()
     with state.main_process_first():
         loaded = benchmark.load(predictor.model_type)
     protocol = loaded.protocol
     needs_masks = save_masks or not protocol.has_truth
-    settings = benchmark.describe() | protocol.settings | {"num_videos": len(loaded.units)}
-    settings |= {**described, "saved_masks": needs_masks, "versions": versions()}
+    num_videos = len({row["video_id"] for row in loaded.chosen()})
+    settings = benchmark.describe() | protocol.settings | {"num_videos": num_videos, "rows": loaded.digest()}
+    settings |= {**described, **predictor.prepare(loaded.chosen(), protocol)}
+    settings |= {"saved_masks": needs_masks, "versions": versions()}
     results = ResultFolder(output, settings)
     writer = MaskWriter(results.folder / "masks") if needs_masks else None
-    predictor.text_column = protocol.text_column
     mine = range(state.process_index, len(loaded.units), state.num_processes)
     missing = [number for number in mine if not results.has(number)]
     for count, number in enumerate(missing, start=1):
@@ -209,8 +236,7 @@ def evaluate(
     metrics = settings | {"num_rows": len(scored)} | protocol.summarize(scored)
     write_rows(results.folder / "expressions.csv", scored)
     if needs_masks and benchmark.name in TOP_FOLDERS and benchmark.limit is None:  # servers want all of a split
-        chosen = [row for number in range(len(loaded.units)) for row in loaded.unit(number)]
-        write_submission(writer.folder, chosen, results.folder / "submission.zip")
+        write_submission(writer.folder, loaded.chosen(), results.folder / "submission.zip")
     if protocol.has_truth:
         key, label = protocol.headline
         title = ", ".join(str(settings[name]) for name in ("dataset", "split", "protocol"))
@@ -220,9 +246,9 @@ def evaluate(
         if num_worst and isinstance(protocol, PerExpression):
             draw_worst(results.folder / "worst", scored, loaded.unit, loaded.root, predictor, num_worst)
     with replace_when_done(results.folder / "metrics.md") as path:
-        path.write_text(report_text(metrics, settings, protocol) + "\n")
+        path.write_text(report_text(metrics, settings, protocol) + "\n", encoding="utf-8")
     with replace_when_done(results.folder / "metrics.json") as path:  # last: it says that all is there
-        path.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n")
+        path.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n", encoding="utf-8")
     return metrics
 
 

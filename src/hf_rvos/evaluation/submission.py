@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_rvos.utils.files import replace_when_done
+from hf_rvos.utils.files import check_name, replace_when_done
 
 
 # Folder that the server expects around the folders of the videos; MeViS wants none.
@@ -69,7 +69,7 @@ class SubmissionReport:
 
 def mask_path(row: Mapping[str, Any], frame: str) -> str:
     """Where the mask of a frame lies below the top folder."""
-    return f"{row['video_id']}/{row['expression_id']}/{frame}.png"
+    return check_name(f"{row['video_id']}/{row['expression_id']}/{frame}.png", "row")
 
 
 def write_submission(folder: str | os.PathLike, rows: Iterable[Mapping[str, Any]], path: str | os.PathLike) -> Path:

@@ -160,11 +160,11 @@ def score_coco(
             f"{len(without)} of {len(images)} images have no prediction: {', '.join(map(str, without[:5]))}; "
             'missing="empty" scores them as empty.'
         )
-    rows = []
+    rows, with_boxes = [], any("bbox" in prediction for prediction in predictions)
     for annotation in ground_truth["annotations"]:
         image, found = images[annotation["image_id"]], detections[annotation["image_id"]]
         boxes = [prediction["bbox"] for prediction in found if "bbox" in prediction]
-        left, top, width, height = annotation["bbox"] if boxes else (0, 0, 0, 0)
+        left, top, width, height = annotation["bbox"] if with_boxes else (0, 0, 0, 0)
         row = score_detections(
             [prediction["segmentation"] for prediction in found],
             [prediction["score"] for prediction in found],
@@ -172,7 +172,7 @@ def score_coco(
             size=(image["height"], image["width"]),
             gt_area=annotation.get("area"),
             is_crowd=bool(annotation.get("iscrowd", 0)),
-            boxes=boxes if boxes else None,
+            boxes=boxes if with_boxes else None,
             gt_box=(left, top, left + width, top + height),
         )
         rows.append({"image_id": image["id"]} | row)

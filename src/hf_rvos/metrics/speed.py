@@ -11,8 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How much faster J and F are computed here than by the plain algorithm, measured in one run."""
+"""How much faster J and F are computed here than by the plain algorithm, measured in one run.
 
+python -m hf_rvos.metrics.speed
+"""
+
+import json
 import math
 import time
 from typing import Any
@@ -117,3 +121,7 @@ def _moving_object(num_frames: int, size: tuple[int, int]) -> tuple[np.ndarray, 
             masks.append(np.hypot(y, x) < outline)
         tracks.append(np.stack(masks))
     return tracks[0], tracks[1]
+
+
+if __name__ == "__main__":
+    print(json.dumps(compare_speed(), indent=2))
