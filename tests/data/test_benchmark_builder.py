@@ -102,6 +102,16 @@ def test_only_splits_on_disk_are_built(root, tmp_path):
     assert set(prepared(root, tmp_path / "cache").as_dataset()) == {"valid", "test"}
 
 
+def test_only_splits_that_were_asked_for_are_built(root, tmp_path):
+    (root / "meta_expressions/train/meta_expressions.json").write_text("{")
+    builder = prepared(root, tmp_path / "cache", splits=("valid", "testA"))
+    assert set(builder.as_dataset()) == {"valid"} and builder.present_splits == ["train", "valid", "test"]
+    # Of this split the list of another one is needed too.
+    assert set(builder.as_dataset("valid")["video_id"]) == {"aa", "bb"}
+    with pytest.raises(ValueError, match="splits: none is there; .* has train, valid, test"):
+        prepared(root, tmp_path / "cache", splits="testA")
+
+
 def test_an_edited_file_gives_new_rows(root, tmp_path):
     before = prepared(root, tmp_path / "cache").as_dataset("train")["expression"]
     path = root / "meta_expressions/train/meta_expressions.json"

@@ -21,7 +21,7 @@ import pytest
 from datasets import Dataset, DatasetDict, IterableDataset
 
 from hf_rvos.data import load_dataset
-from hf_rvos.data.loading import DATASETS, load_builder
+from hf_rvos.data.loading import DATASETS, load_builder, load_with_report
 from hf_rvos.data.moving_shapes import builder
 from tests.data.roots import mevis, ref_youtube_vos
 
@@ -55,6 +55,25 @@ def test_valid_u_is_not_taken_for_valid(tmp_path):
     mevis(tmp_path / "root")
     rows = load_dataset("mevis", tmp_path / "root", split="valid_u", cache_dir=tmp_path / "cache")
     assert set(rows["video_id"]) == {"valid_u9"}
+
+
+def test_splits_that_are_not_asked_for_are_not_read(tmp_path):
+    mevis(tmp_path / "root")
+    (tmp_path / "root/train/mask_dict.json").write_text("{")
+    options = {"cache_dir": tmp_path / "cache", "strict": True}
+    assert len(load_dataset("mevis", tmp_path / "root", split="valid_u[:2]+val", **options)) == 6
+    with pytest.raises(ValueError, match="mask_dict.json' is not JSON"):
+        load_dataset("mevis", tmp_path / "root", split="train", **options)
+
+
+def test_the_report_is_about_the_asked_split_and_survives_in_the_cache(tmp_path):
+    mevis(tmp_path / "root")
+    (tmp_path / "root/train/JPEGImages/train9/00000.jpg").unlink()
+    for _ in range(2):
+        rows, report = load_with_report("mevis", tmp_path / "root", "valid_u", cache_dir=tmp_path / "cache")
+        assert len(rows) == 4 and report.counts == {"expressions without target": 1}
+    _, report = load_with_report("mevis", tmp_path / "root", cache_dir=tmp_path / "cache")
+    assert report.faults == {"missing frames": 1}
 
 
 def test_streaming_reads_without_a_cache(root, tmp_path):
