@@ -16,6 +16,7 @@
 import json
 import logging
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -81,6 +82,26 @@ def test_missing_videos_are_left_out_of_the_conversion_with_a_warning(tmp_path, 
         output = convert_davis(tmp_path / "raw", tmp_path / "output")
     assert "missing videos: 1 (such as motorbike)" in caplog.text
     assert {row["video_id"] for row in read_ref_davis17(output, "valid", Report())} == {"tiny-boat"}
+
+
+def test_a_split_without_videos_is_left_out_of_the_conversion(tmp_path):
+    roots.ref_davis17(tmp_path)
+    frames = tmp_path / "raw/DAVIS/JPEGImages/480p"
+    shutil.rmtree(frames / "dogs-scale")
+    output = convert_davis(tmp_path / "raw", tmp_path / "output")
+    assert {path.name for path in output.iterdir()} == {"meta_expressions", "valid"}
+    shutil.rmtree(frames)
+    with pytest.raises(ValueError, match="has no frames of any video of train, valid"):
+        convert_davis(tmp_path / "raw", tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+
+
+def test_frames_that_are_not_as_published_are_not_converted(tmp_path):
+    roots.ref_davis17(tmp_path)
+    path = tmp_path / "raw/DAVIS/JPEGImages/480p/motorbike/00001.jpg"
+    path.rename(path.with_suffix(".jpeg"))
+    with pytest.raises(ValueError, match="motorbike/00001.jpeg' should be a .jpg file"):
+        convert_davis(tmp_path / "raw", tmp_path / "output")
 
 
 def test_something_else_is_not_converted(tmp_path):

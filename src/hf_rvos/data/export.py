@@ -60,7 +60,7 @@ def convert_davis(davis_root: str | os.PathLike, output: str | os.PathLike) -> P
         `Path`: the folder.
 
     Raises:
-        ValueError: if the source is not Ref-DAVIS17 as it was published, or the folder is not empty.
+        ValueError: if the source is not Ref-DAVIS17 as it was published or has no video, or the folder is not empty.
     """
     root = Path(davis_root).expanduser()
     splits = [split for split in DAVIS_SPLITS if list_file(root, split).exists()]
@@ -80,8 +80,13 @@ def convert_davis(davis_root: str | os.PathLike, output: str | os.PathLike) -> P
                     names = sorted(file_stems(root / source / video, (suffix,)) or [])
                     for name in names:
                         _place(root / source / video / f"{name}{suffix}", target / f"{name}{suffix}")
-                    if len(names) < len(entry["frames"]):
-                        report.add("missing masks", video, len(entry["frames"]) - len(names))
+                    if lost := sorted(set(entry["frames"]) - set(names)):
+                        if kind == "JPEGImages":
+                            path = frame_path(root / source / video, lost[0])
+                            raise ValueError(f"davis_root: {str(path)!r} should be a {suffix} file, as published")
+                        report.add("missing masks", video, len(lost))
+            if not videos:  # the lists of both splits come with either
+                continue
             text_folder = part / "meta_expressions" / split
             text_folder.mkdir(parents=True)
             write_json(text_folder / "meta_expressions.json", {"videos": videos})
@@ -90,6 +95,8 @@ def convert_davis(davis_root: str | os.PathLike, output: str | os.PathLike) -> P
                 for video in videos
             }
             write_json(part / split / "meta.json", {"videos": objects})
+        if not part.exists():
+            raise ValueError(f"davis_root: {str(root / FRAMES)!r} has no frames of any video of {', '.join(splits)}")
     if report.faults:
         logger.warning("Ref-DAVIS17 at %s is incomplete: %s", root, report)
     return Path(output)
