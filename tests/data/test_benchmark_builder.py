@@ -16,11 +16,17 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from hf_rvos.data.benchmark_builder import Report, clean_expression, read_json, read_videos
+from hf_rvos.data.custom import Custom
+from hf_rvos.data.jhmdb_sentences import JHMDBSentences
+from hf_rvos.data.ref_davis17 import RefDAVIS17
 from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS
-from tests.data.roots import ref_youtube_vos
+from hf_rvos.data.revos import ReVOS
+from tests.data.roots import ref_davis17, ref_youtube_vos, revos, write_image
+from tests.data.sentence_roots import write_custom
 
 
 @pytest.fixture
@@ -126,6 +132,62 @@ def test_frames_that_arrive_later_are_noticed(root, tmp_path):
     assert prepared(root, tmp_path / "cache").report.faults == {"missing frames": 1}
     (root / "kept.jpg").rename(path)
     assert prepared(root, tmp_path / "cache").report.faults == {}
+
+
+def write_jhmdb(root):
+    write_image(root / "Rename_Images/run/v(1)/00001.png", np.zeros((4, 4, 3), np.uint8))
+    (root / "puppet_mask/run/v(1)").mkdir(parents=True)
+    (root / "puppet_mask/run/v(1)/puppet_mask.mat").write_bytes(b"masks")
+    (root / "jhmdb_annotation.txt").write_text("video_id,query\nv(1),a boy\n")
+    return JHMDBSentences
+
+
+def write_videos(root):
+    write_custom(root)
+    entries = [
+        {"video": "clips/noise.mp4", "expression": "noise"},
+        {"video": "frames/walk", "expression": "box", "mask_dir": "ids/walk", "object_id": 1},
+    ]
+    (root / "annotations.json").write_text(json.dumps(entries))
+    return Custom
+
+
+def write_revos(root):
+    revos(root)
+    return ReVOS
+
+
+def write_davis(root):
+    ref_davis17(root)
+    for path in (root / "converted").glob("*/*Images"):
+        path.rename(root / "kept")
+        path.mkdir()
+        (root / "kept").rename(path / "480p")
+    for path in root.glob("converted/*"):
+        path.rename(root / path.name)
+    shutil.rmtree(root / "raw")
+    return RefDAVIS17
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        (write_jhmdb, "Rename_Images/run/v(1)/00002.png"),
+        (write_jhmdb, "puppet_mask/run/v(1)/puppet_mask.mat"),
+        (write_videos, "clips/noise.mp4"),
+        (write_videos, "frames/walk/frame11.png"),
+        (write_videos, "ids/walk/frame11.png"),
+        (write_revos, "JPEGImages/part_a/clip_1/00009.jpg"),
+        (write_davis, "valid/JPEGImages/480p/tiny-boat/00009.jpg"),
+    ],
+)
+def test_every_file_that_rows_depend_on_makes_them_stale(tmp_path, write, name):
+    builder = write(tmp_path / "root")
+    before = builder(tmp_path / "root", cache_dir=tmp_path / "cache").config.fingerprint
+    assert builder(tmp_path / "root", cache_dir=tmp_path / "cache").config.fingerprint == before
+    with open(tmp_path / "root" / name, "ab") as file:
+        file.write(b"more")
+    assert builder(tmp_path / "root", cache_dir=tmp_path / "cache").config.fingerprint != before
 
 
 def test_a_moved_root_keeps_its_rows(root, tmp_path):

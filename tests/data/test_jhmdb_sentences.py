@@ -194,9 +194,8 @@ def test_the_table_of_sentences_is_not_needed_beside_a_list_of_samples(root, tmp
 
 
 def test_a_given_list_of_samples_must_be_there(root, tmp_path):
-    builder = JHMDBSentences(root, cache_dir=tmp_path / "cache", samples_file=str(tmp_path / "mine.json"))
-    with pytest.raises(ValueError, match=r"samples: there is no file .*mine\.json"):
-        builder.download_and_prepare()
+    with pytest.raises(ValueError, match=r"samples_file: there is no file .*mine\.json"):
+        JHMDBSentences(root, cache_dir=tmp_path / "cache", samples_file=str(tmp_path / "mine.json"))
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -38,8 +38,9 @@ from hf_rvos.utils.video_io import FRAME_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-# Files below this size go into the fingerprint with their content, larger ones with size and time of change.
+# Text files below this size go into the fingerprint with their content, others with size and time of change.
 SMALL_FILE = 1_000_000
+TEXT_SUFFIXES = (".json", ".jsonl", ".csv", ".txt")
 # Parts of a split that processes and loader workers can share. Each part reads the annotation file again.
 NUM_SHARDS = 16
 NUM_EXAMPLES = 3
@@ -231,6 +232,11 @@ def file_stems(folder: Path, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> set[
     return {stem for stem, _, suffix in parts if f".{suffix.lower()}" in suffixes}
 
 
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, none if it is not there."""
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def present_frames(folder: Path, frames: list[str], video: str, report: Report) -> list[int]:
     """Which of the listed frames of a video are there; the folder is listed once.
 
@@ -330,7 +336,8 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
     def split_files(root: Path, split: str, **options: Any) -> list[Path]:
         """Files and folders that the rows of a split depend on; the split is there if the first one is.
 
-        A change of a file, or of a folder directly below a folder, makes cached rows stale.
+        Cached rows become stale when a file changes, or when there is something new in a folder or in those directly
+        below it; what is further down has to be listed too, see [`subfolders`].
         """
         raise NotImplementedError
 
@@ -434,12 +441,12 @@ def _fingerprint(root: Path, paths: Iterable[Path]) -> str:
         digest.update(os.path.relpath(path, root).encode("utf-8", "surrogateescape"))
         if path.is_file():
             status = path.stat()
-            small = status.st_size < SMALL_FILE
+            small = status.st_size < SMALL_FILE and path.suffix in TEXT_SUFFIXES
             digest.update(path.read_bytes() if small else f"{status.st_size} {status.st_mtime_ns}".encode())
         elif path.is_dir():
             with os.scandir(path) as entries:
                 times = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir())
-            digest.update(repr(times).encode("utf-8", "surrogateescape"))
+            digest.update(repr([path.stat().st_mtime_ns, *times]).encode("utf-8", "surrogateescape"))
         else:
             digest.update(b"absent")
     return digest.hexdigest()

@@ -37,6 +37,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def annotations_file(root: Path, annotations: str | os.PathLike | None = None) -
 
 def split_files(root: Path, split: str, annotations: str | os.PathLike | None = None) -> list[Path]:
     """Files and folders that rows depend on."""
-    return [annotations_file(root, annotations), root]
+    path = annotations_file(root, annotations)
+    names = {name: None for of, *names in _list_entries(path) if of == split for name in names if name is not None}
+    return [path, *(root / name for name in names)]
 
 
 def read_rows(
@@ -146,6 +149,17 @@ def read_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             )
         seen.add(key)
         yield where, entry
+
+
+def _list_entries(path: Path) -> list[tuple[str, str, str | None]]:
+    """Split, video and folder of masks of each entry."""
+    status = path.stat()
+    return _list_version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)  # asked for each split, and masks can make the file large
+def _list_version(path: Path, changed: int, size: int) -> list[tuple[str, str, str | None]]:
+    return [(entry["split"], entry["video"], entry["mask_dir"]) for _, entry in read_entries(path)]
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, Any]]:
@@ -309,7 +323,7 @@ class Custom(BenchmarkBuilder):
 
     def __init__(self, data_dir: Any, cache_dir: Any = None, **options: Any):
         path = annotations_file(Path(data_dir).expanduser(), options.get("annotations"))
-        self.SPLITS = tuple(dict.fromkeys(entry["split"] for _, entry in read_entries(path)))
+        self.SPLITS = tuple(dict.fromkeys(split for split, *_ in _list_entries(path)))
         if not self.SPLITS:
             raise ValueError(f"{path} lists no sentence, expected at least one")
         super().__init__(data_dir, cache_dir=cache_dir, **options)

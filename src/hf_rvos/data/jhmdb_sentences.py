@@ -37,6 +37,7 @@ from hf_rvos.data.benchmark_builder import (
     file_stems,
     read_json,
     row,
+    subfolders,
 )
 from hf_rvos.data.tables import read_table
 from hf_rvos.utils.files import check_name
@@ -60,9 +61,13 @@ MAX_VALUES = 2**28
 def split_files(root: Path, split: str, samples_file: str | None = None, seed: int = 0) -> list[Path]:
     """Files and folders that rows depend on."""
     samples = root / SAMPLES if samples_file is None else Path(samples_file)
+    if samples_file is not None and not samples.exists():
+        raise ValueError(f"samples_file: there is no file {str(samples_file)!r}, expected a list of samples")
+    actions = [action for name in ("Rename_Images", "puppet_mask") for action in subfolders(root / name)]
+    videos = [video for action in subfolders(root / "puppet_mask") for video in subfolders(action)]
     # With a list of samples the table of sentences is not needed.
     lists = [samples, root / SENTENCES] if samples.exists() else [root / SENTENCES, samples]
-    return [*lists, root / "Rename_Images", root / "puppet_mask"]
+    return [*lists, *actions, *(video / "puppet_mask.mat" for video in videos)]
 
 
 def read_rows(

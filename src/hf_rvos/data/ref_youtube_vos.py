@@ -40,9 +40,11 @@ def expressions_file(root: Path, split: str) -> Path:
 def split_files(root: Path, split: str, valid_includes_test: bool = False) -> list[Path]:
     """Files and folders that rows of a split depend on."""
     paths = [expressions_file(root, split), root / split / "meta.json"]
-    paths += [root / split / "JPEGImages", root / split / "Annotations"]
+    paths += [_subfolder(root / split / kind) for kind in ("JPEGImages", "Annotations")]
     if split == "valid":
         paths.append(expressions_file(root, "test"))
+        if valid_includes_test:
+            paths.append(_subfolder(root / "test" / "JPEGImages"))
     return paths
 
 

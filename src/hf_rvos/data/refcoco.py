@@ -76,8 +76,8 @@ def split_files(
     """Files and folders that rows of a split depend on."""
     folder, refs = root / name, _refs_file(root, name, split_by)
     if _is_converted(refs, layout):
-        return [folder / f"instances_{name}_{split}.json", root]
-    return [refs, folder / "instances.json", root]
+        return [folder / f"instances_{name}_{split}.json", root / IMAGES]
+    return [refs, folder / "instances.json", root / IMAGES]
 
 
 def read_rows(

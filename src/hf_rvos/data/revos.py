@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_json, read_videos
+from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_json, read_videos, subfolders
 from hf_rvos.data.media import load_masks
 from hf_rvos.data.mevis import mask_dict_rows, read_mask_dict
 
@@ -31,7 +31,8 @@ FOREGROUND = "mask_dict_foreground.json"
 
 def split_files(root: Path, split: str) -> list[Path]:
     """Files and folders that rows of a split depend on."""
-    return [root / f"meta_expressions_{split}_.json", root / "mask_dict.json", root / "JPEGImages"]
+    frames = root / "JPEGImages"  # names of videos have a part for the data set that they are from
+    return [root / f"meta_expressions_{split}_.json", root / "mask_dict.json", frames, *subfolders(frames)]
 
 
 def read_rows(
