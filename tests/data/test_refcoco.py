@@ -236,9 +236,10 @@ def test_a_truncated_file_of_references_is_an_error(root):
         lambda refs: refs[0].update(ann_id=1),
         lambda refs: refs[0].update(split=None),
         lambda refs: refs[0]["sentences"][0].update(sent=7),
+        lambda refs: refs[0]["sentences"][0].update(sent_id="../../0"),
         lambda refs: refs.insert(0, "text"),
     ],
-    ids=["no sentences", "no annotation", "no split", "no text", "no reference"],
+    ids=["no sentences", "no annotation", "no split", "no text", "no number", "no reference"],
 )
 def test_an_incomplete_reference_is_named(root, edit):
     edit_refs(root, edit)

@@ -185,6 +185,8 @@ def _read_refs(refs: Path, instances: Path, split: str) -> Iterator[Target]:
             sentences = [(str(item["sent_id"]), item["sent"], item["raw"]) for item in reference["sentences"]]
             if not all(isinstance(text, str) for sentence in sentences for text in sentence):
                 raise TypeError("one of its sentences is not text")
+            if not all(type(item["sent_id"]) is int for item in reference["sentences"]):
+                raise TypeError("the sent_id of one of its sentences is no number")  # it becomes part of paths
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{what} is incomplete ({error}), expected split, image_id, ann_id and sentences, and its image and "
