@@ -16,9 +16,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from hf_rvos.data.benchmark_builder import Report
+from hf_rvos.data.media import load_masks
 from hf_rvos.data.mevis import MeViS, read_rows
 from tests.data.roots import HEIGHT, WIDTH, check_against_file, check_rows, fresh_root, mevis, write_json
 
@@ -117,8 +119,38 @@ def test_a_list_of_masks_that_is_too_short_is_counted(written):
 def test_masks_of_two_sizes_cannot_be_united(written):
     root, _ = written
     edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"][1].update(size=[3, 4]))
+    with pytest.raises(ValueError, match="valid_u9/0 in frame 1.*pixels, expected 12"):
+        rows_of(root, "valid_u")
+    runs = {"size": [3, 4], "counts": [12]}
+    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
     with pytest.raises(ValueError, match="valid_u9/2 in frame 1.*sizes"):
         rows_of(root, "valid_u")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        {"size": [HEIGHT, WIDTH], "counts": "~~~~~~~~~~~~~~~~"},
+        {"size": [HEIGHT, WIDTH], "counts": [1, 10**9]},
+        {"size": [HEIGHT, -WIDTH], "counts": [HEIGHT * WIDTH]},
+        {"counts": "04"},
+        [[1, 2, 3]],
+    ],
+)
+def test_a_damaged_code_does_not_reach_the_decoder(written, code):
+    root, _ = written
+    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, code))
+    with pytest.raises(ValueError, match="valid_u9/0 in frame 1 cannot be read"):
+        rows_of(root, "valid_u")
+
+
+def test_uncompressed_codes_are_compressed(written):
+    root, _ = written
+    runs = {"size": [HEIGHT, WIDTH], "counts": [5, 7, HEIGHT * WIDTH - 12]}
+    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
+    row = rows_of(root, "valid_u")[0][0]
+    assert isinstance(row["masks"][1]["counts"], str)
+    assert np.array_equal(np.flatnonzero(load_masks(row, root, [1])[0].T), np.arange(5, 12))
 
 
 @pytest.mark.parametrize("content", [[], {"0": {}}])

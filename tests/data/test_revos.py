@@ -22,7 +22,7 @@ from hf_rvos.data import revos as module
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.revos import ReVOS, load_foreground, read_rows
 from hf_rvos.ops.rle import encode_rle
-from tests.data.roots import check_against_file, check_rows, fresh_root, revos
+from tests.data.roots import HEIGHT, WIDTH, check_against_file, check_rows, fresh_root, revos
 
 
 @pytest.fixture
@@ -91,6 +91,24 @@ def test_without_the_file_of_foreground_there_is_none(written):
     root, _ = written
     (root / "mask_dict_foreground.json").unlink(missing_ok=True)
     assert load_foreground(next(read_rows(root, "valid", Report())), root, [0]) is None
+
+
+def test_foreground_of_a_video_with_missing_frames_is_that_of_the_others(written):
+    root, _ = written
+    row = next(read_rows(root, "valid", Report()))
+    masks = np.random.default_rng(0).random((3, HEIGHT, WIDTH)) < 0.5
+    write_foreground(root, {row["video_id"]: {"masks_rle": encode_rle(masks)}})
+    (root / "JPEGImages" / row["video_id"] / f"{row['frames'][1]}.jpg").unlink()
+    row = next(read_rows(root, "valid", Report()))
+    np.testing.assert_array_equal(load_foreground(row, root, [1, 0]), masks[[2, 0]])
+
+
+def test_a_damaged_code_of_the_foreground_does_not_reach_the_decoder(written):
+    root, _ = written
+    row = next(read_rows(root, "valid", Report()))
+    write_foreground(root, {row["video_id"]: {"masks_rle": [{"size": [HEIGHT, WIDTH], "counts": [9]}] * 3}})
+    with pytest.raises(ValueError, match="describes 9 pixels"):
+        load_foreground(row, root, [0])
 
 
 @pytest.mark.parametrize("masks", [{}, {"masks_rle": []}, []], ids=["video", "frames", "form"])

@@ -28,6 +28,7 @@ from hf_rvos.data.benchmark_builder import (
     read_videos,
     row,
 )
+from hf_rvos.data.segmentations import encode_segmentation
 from hf_rvos.ops.rle import merge_rle
 
 
@@ -121,6 +122,18 @@ def mask_dict_rows(
             yield row(dataset, video, expression_id, text, names, (media / video).as_posix(), **columns)
 
 
+def check_code(code: Any) -> dict[str, Any]:
+    """A stored run-length code as a compressed one that can be given to pycocotools.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    size = code.get("size") if isinstance(code, dict) else None
+    if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
+        raise ValueError(f"a mask is {str(code)[:80]}, expected a run-length code with size [height, width]")
+    return encode_segmentation(code, *size)
+
+
 def _union(
     tracks: list[list[dict[str, Any] | None]], num_frames: int, label: str, report: Report
 ) -> list[dict[str, Any] | None]:
@@ -132,8 +145,8 @@ def _union(
     for position in range(num_frames):
         codes = [track[position] for track in tracks if position < len(track) and track[position] is not None]
         try:
-            union.append(merge_rle(codes) if codes else None)
-        except (KeyError, TypeError, ValueError) as error:
+            union.append(merge_rle([check_code(code) for code in codes]) if codes else None)
+        except ValueError as error:
             raise ValueError(f"masks: those of {label} in frame {position} cannot be read ({error})") from error
     return union
 

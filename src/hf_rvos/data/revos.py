@@ -21,9 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from hf_rvos.data.benchmark_builder import BenchmarkBuilder, Report, read_json, read_videos, subfolders
+from hf_rvos.data.benchmark_builder import (
+    BenchmarkBuilder,
+    Report,
+    read_entry,
+    read_json,
+    read_videos,
+    subfolders,
+)
 from hf_rvos.data.media import load_masks
-from hf_rvos.data.mevis import mask_dict_rows, read_mask_dict
+from hf_rvos.data.mevis import check_code, mask_dict_rows, read_mask_dict
 
 
 FOREGROUND = "mask_dict_foreground.json"
@@ -62,7 +69,7 @@ def load_foreground(row: dict[str, Any], root: str | os.PathLike, positions: Seq
     """All objects of a video, whatever the row refers to; the robustness of the benchmark needs them.
 
     Args:
-        row: A row of the data set.
+        row: A row of the data set. Frames that were missing when it was made are left out of the masks too.
         root: Its root.
         positions: Which frames of the row, counted from 0.
 
@@ -72,17 +79,35 @@ def load_foreground(row: dict[str, Any], root: str | os.PathLike, positions: Seq
     Raises:
         ValueError: if the file is damaged, or has not the video with these frames.
     """
-    path = Path(root) / FOREGROUND
+    root = Path(root).expanduser()
+    path = root / FOREGROUND
     if not path.exists():
         return None
-    entry = _read_foreground(path, path.stat().st_mtime_ns).get(row["video_id"])
+    video = row["video_id"]
+    entry = _read_foreground(path, path.stat().st_mtime_ns).get(video)
     masks = entry.get("masks_rle") if isinstance(entry, dict) else None
-    if not isinstance(masks, list) or len(masks) != row["num_frames"]:
+    frames = row["frames"]
+    if isinstance(masks, list) and len(masks) != len(frames):
+        frames = _listed_frames(root).get(video, frames)
+    if not isinstance(masks, list) or len(masks) != len(frames):
         raise ValueError(
             f"{path}: {'no masks' if not isinstance(masks, list) else f'{len(masks)} masks'} of video "
-            f"{row['video_id']!r}, expected one for each of {row['num_frames']} frames; get the file again"
+            f"{video!r}, expected one for each of {len(frames)} frames; get the file again"
         )
-    return load_masks({**row, "mask_kind": "rle", "masks": masks}, root, positions)
+    code_of = dict(zip(frames, masks))
+    codes: list[dict[str, Any] | None] = [None] * len(row["frames"])
+    for position in positions:
+        code = code_of.get(row["frames"][position])
+        codes[position] = None if code is None else check_code(code)
+    return load_masks({**row, "mask_kind": "rle", "masks": codes, "annotated_frames": None}, root, positions)
+
+
+@lru_cache(maxsize=1)
+def _listed_frames(root: Path) -> dict[str, list[str]]:
+    """Frames of each video as annotated, whether they are on disk or not."""
+    paths = [root / f"meta_expressions_{split}_.json" for split in ReVOS.SPLITS]
+    entries = {video: entry for path in paths if path.exists() for video, entry in read_videos(path).items()}
+    return {video: read_entry(video, entry, Report())[1] for video, entry in entries.items()}
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,8 @@ So everything is checked before it gets there.
 import math
 from typing import Any
 
+import numpy as np
+
 
 def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     """The `segmentation` of a COCO annotation as a compressed run-length code.
@@ -75,21 +77,22 @@ def _check_code(code: dict[str, Any], height: int, width: int) -> None:
 
 def _read_runs(counts: str) -> list[int]:
     """Lengths of the runs of compressed counts: groups of five bits, from the third on as differences."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 30:
-            raise ValueError(f"the code has counts {counts[:80]!r}, expected the compressed text of COCO")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (1 << shift) if bits & 16 else 0
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError(f"the code with counts {counts[:80]!r} is cut off")
-    return runs
+    bits = np.frombuffer(counts.encode("utf-32-le"), np.uint32).astype(np.int64) - 48
+    if not ((bits >= 0) & (bits < 64)).all():
+        raise ValueError(f"the code has counts {counts[:80]!r}, expected the compressed text of COCO")
+    if not len(bits) or bits[-1] & 32:
+        raise ValueError(f"the code with counts {counts[:80]!r} is cut off, expected the compressed text of COCO")
+    ends = np.flatnonzero(bits < 32)
+    starts = np.append(0, ends[:-1] + 1)
+    lengths = ends - starts + 1
+    if lengths.max() > 7:
+        raise ValueError(f"the code has counts {counts[:80]!r}, expected the compressed text of COCO")
+    places = 5 * (np.arange(len(bits)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((bits & 31) << places, starts)
+    runs -= np.where(bits[ends] & 16, 1 << 5 * lengths, 0)
+    for first in (1, 2):
+        runs[first::2] = runs[first::2].cumsum()
+    return runs.tolist()
 
 
 def _is_number(value: Any) -> bool:
