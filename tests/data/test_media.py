@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_rvos.data import media
 from hf_rvos.data.benchmark_builder import row
-from hf_rvos.data.media import RowReader, iter_frames, load_clip, load_index_masks, load_masks
-from hf_rvos.data.moving_shapes import MovingShapesConfig
+from hf_rvos.data.media import RowReader, iter_clips, iter_frames, load_clip, load_index_masks, load_masks
+from hf_rvos.data.moving_shapes import MovingShapesConfig, builder
 from hf_rvos.data.moving_shapes.builder import build_rows
 from hf_rvos.utils.video_io import VideoWriter
 from tests.data.roots import HEIGHT, WIDTH, Scene, frame_names, mask_codes, write_image
@@ -73,6 +74,38 @@ def test_frames_of_a_video_file_are_counted_from_one_and_clamped(tmp_path):
     levels = load_clip(video, tmp_path, [3, 0, 1, 2, 0]).mean((1, 2, 3))
     np.testing.assert_allclose(levels, [200, 40, 120, 200, 40], atol=4)
     assert len(list(iter_frames(video, tmp_path))) == 4
+
+
+@pytest.mark.parametrize("clips", [[range(2), range(2, 4)], [range(3), range(1, 4)], [[3, 0], [1], [0, 0]]])
+def test_clips_of_a_video_file_are_read_in_one_pass(tmp_path, monkeypatch, clips):
+    with VideoWriter(tmp_path / "clip.mp4", 25, (HEIGHT, WIDTH)) as writer:
+        for shade in (40, 120, 200):
+            writer.write(np.full((HEIGHT, WIDTH, 3), shade, np.uint8))
+    video = {**folder_row(), "media_kind": "video", "media_dir": "clip.mp4", "frames": ["1", "2", "3", "4"]}
+    expected = [load_clip(video, tmp_path, list(clip)) for clip in clips]
+    passes, open_once = [], media.open_video
+    monkeypatch.setattr(media, "open_video", lambda path: passes.append(path) or open_once(path))
+    for clip, frames in zip(iter_clips(video, tmp_path, clips), expected, strict=True):
+        np.testing.assert_array_equal(clip, frames)
+    assert len(passes) == 1
+
+
+def test_clips_of_folders_are_read_one_by_one(tmp_path, scene):
+    scene.write_frames(tmp_path / "frames/clip", NAMES)
+    clips = iter_clips(folder_row(), tmp_path, [range(1), range(1, 4)])
+    np.testing.assert_array_equal(next(clips), load_clip(folder_row(), tmp_path, [0]))
+    (tmp_path / f"frames/clip/{NAMES[3]}.jpg").unlink()
+    with pytest.raises(ValueError, match=NAMES[3]):
+        next(clips)
+
+
+def test_clips_of_generated_videos_are_drawn_once(monkeypatch):
+    generated = build_rows("test", 0, MovingShapesConfig(height=64, width=96, num_frames=8))[0]
+    drawn, draw = [], builder.draw_clip
+    monkeypatch.setattr(builder, "draw_clip", lambda *args: drawn.append(args) or draw(*args))
+    clips = list(iter_clips(generated, None, [range(5), range(5, 8)]))
+    assert len(drawn) == 1
+    np.testing.assert_array_equal(np.concatenate(clips), load_clip(generated))
 
 
 def test_generated_rows_need_no_root():

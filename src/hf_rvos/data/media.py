@@ -112,6 +112,41 @@ def iter_frames(
         yield frame
 
 
+def iter_clips(
+    row: dict[str, Any], root: str | os.PathLike | None, clips: Sequence[Sequence[int]]
+) -> Iterator[np.ndarray]:
+    """Read a video clip by clip. A video file is decoded once, and not from its start for each clip.
+
+    Args:
+        row: A row of any benchmark.
+        root: Root of the data set; rows of generated videos need none.
+        clips: Positions of the frames of each clip, counted from 0. Of a video file, frames are kept that later clips
+            have too: none if clips are consecutive ranges.
+
+    Yields:
+        `(num_frames, height, width, 3)` uint8, RGB.
+
+    Raises:
+        ValueError: as `load_clip`.
+    """
+    kind = row["media_kind"]
+    if kind == "generated" and clips:
+        video = load_clip(row, root)
+        yield from (video[_positions(row, clip)] for clip in clips)
+    elif kind == "video" and clips:
+        last_clip = {position: number for number, clip in enumerate(clips) for position in _positions(row, clip)}
+        wanted, kept = sorted(last_clip), {}
+        frames = zip(wanted, iter_frames(row, root, wanted))
+        for number, clip in enumerate(clips):
+            while not kept.keys() >= set(clip):
+                position, frame = next(frames)
+                kept[position] = frame
+            yield np.stack([kept[position] for position in clip])
+            kept = {position: frame for position, frame in kept.items() if last_clip[position] > number}
+    else:
+        yield from (load_clip(row, root, clip) for clip in clips)
+
+
 def load_masks(
     row: dict[str, Any], root: str | os.PathLike | None = None, positions: Sequence[int] | None = None
 ) -> np.ndarray:
