@@ -313,6 +313,9 @@ def test_nothing_is_written(own, tmp_path_factory, monkeypatch):
         ("moving_shapes", {}, "is drawn and has no files to check"),
         ("custom", {"annotation": "x"}, "annotation: is no option of 'custom'"),
         ("refcoco", {"split_by": "umd"}, "split_by: got 'umd'"),
+        ("ref_davis17", {"layout": "davis"}, "layout: got 'davis'"),
+        ("custom", {"annotations": "mine.json"}, "annotations: .* has no file mine.json"),
+        ("jhmdb_sentences", {"samples_file": "mine.json"}, "samples_file: there is no file 'mine.json'"),
     ],
 )
 def test_a_mistake_of_the_caller_is_an_error(own, name, options, match):

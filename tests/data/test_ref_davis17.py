@@ -13,6 +13,7 @@
 # limitations under the License.
 """Ref-DAVIS17: published and converted files give the same rows, with passes, repaired names and void pixels."""
 
+import json
 import shutil
 
 import numpy as np
@@ -160,7 +161,15 @@ def test_both_layouts_in_one_place_can_be_told_apart(written):
     assert np.all([row["media_dir"].startswith("DAVIS/") for row in rows_of(root / "raw", "valid")[0]])
 
 
+@pytest.mark.parametrize("content", [[], {"tiny-boat": ["boat"]}])
+def test_categories_of_another_form_are_refused(written, content):
+    root, _ = written
+    (root / "raw/DAVIS/davis_semantics.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="davis_semantics.json' must look like"):
+        rows_of(root / "raw", "valid")
+
+
 def test_unknown_layout_is_refused(written):
     root, _ = written
-    with pytest.raises(ValueError, match="layout is 'davis'"):
+    with pytest.raises(ValueError, match="layout: got 'davis'"):
         RefDAVIS17(root / "raw", layout="davis")

@@ -123,6 +123,24 @@ def test_the_form_of_2020_lists_sentences_by_object(written):
     assert rows[0]["frames"] == ["00000", "00005", "00010", "00015"]
 
 
+@pytest.mark.parametrize(
+    "objects",
+    [[], {"2": "cat"}, {"2": {"expressions": "cat"}}, {"2": {"expressions": ["cat"], "frames": [{}]}}],
+)
+def test_objects_of_another_form_are_refused(written, objects):
+    root, _ = written
+    edit(root, "train", lambda videos: videos.update({"0011223344": {"objects": objects}}))
+    with pytest.raises(ValueError, match="of video '0011223344'.*expected"):
+        rows_of(root, "train")
+
+
+def test_categories_of_another_form_are_refused(written):
+    root, _ = written
+    (root / "train/meta.json").write_text('{"videos": {"0011223344": {"objects": [{"category": "cat"}]}}}')
+    with pytest.raises(ValueError, match="objects of video '0011223344' in .*meta.json"):
+        rows_of(root, "train")
+
+
 def test_missing_frames_are_left_out_and_counted(written):
     root, _ = written
     (root / "train/JPEGImages/0011223344/00010.jpg").unlink()

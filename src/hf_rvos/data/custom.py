@@ -72,7 +72,9 @@ def annotations_file(root: Path, annotations: str | os.PathLike | None = None) -
     names = ANNOTATIONS if annotations is None else (annotations,)
     found = next((root / name for name in names if (root / name).is_file()), None)
     if found is None:
-        raise ValueError(f"{root} has no file {' or '.join(map(str, names))}, expected one that lists the sentences")
+        raise ValueError(
+            f"annotations: {root} has no file {' or '.join(map(str, names))}, expected one that lists the sentences"
+        )
     if found.suffix not in (".json", ".jsonl", ".csv"):
         raise ValueError(f"annotations: {found} must be a .json, .jsonl or .csv file")
     return found

@@ -50,7 +50,7 @@ SEMANTICS = Path("DAVIS/davis_semantics.json")
 def find_layout(root: Path, layout: str = "auto") -> str:
     """`"raw"` or `"converted"`, whichever the root has; both are the same data."""
     if layout not in ("auto", "raw", "converted"):
-        raise ValueError(f"layout is {layout!r}, expected 'auto', 'raw' or 'converted'")
+        raise ValueError(f"layout: got {layout!r}, expected 'auto', 'raw' or 'converted'")
     if layout == "auto":
         return "raw" if (root / "DAVIS").is_dir() else "converted"
     return layout
@@ -122,7 +122,11 @@ def read_davis_videos(root: Path, split: str, report: Report) -> dict[str, dict[
 
 def read_semantics(root: Path) -> dict[str, dict[str, str]]:
     """Category of each object id of each video; empty without the file."""
-    return read_json(root / SEMANTICS, "categories") if (root / SEMANTICS).exists() else {}
+    path = root / SEMANTICS
+    content = read_json(path, "categories") if path.exists() else {}
+    if not isinstance(content, dict) or not all(isinstance(names, dict) for names in content.values()):
+        raise ValueError(f"categories: {str(path)!r} must look like {{'<video>': {{'<object id>': '<name>'}}}}")
+    return content
 
 
 def read_rows(root: Path, split: str, report: Report, layout: str = "auto") -> Iterator[dict[str, Any]]:

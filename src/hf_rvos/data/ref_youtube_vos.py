@@ -109,7 +109,7 @@ def layout_rows(
     objects = _read_objects(root / split / "meta.json")
     mask_folder = _subfolder(root / split / "Annotations")
     for video, entry in entries.items():
-        expressions, frames = read_entry(video, _listed_by_video(entry), report)
+        expressions, frames = read_entry(video, _listed_by_video(video, entry), report)
         media_dir = _video_folder(root, folders, video)
         # In the order of time, whatever the order of the list.
         frames = sorted(frames)
@@ -131,23 +131,45 @@ def layout_rows(
             yield row(dataset, video, expression_id, text, frames, media_dir, height=height, width=width, **columns)
 
 
-def _listed_by_video(entry: dict[str, Any]) -> dict[str, Any]:
+def _listed_by_video(video: str, entry: dict[str, Any]) -> dict[str, Any]:
     """The entry of a video; files of 2020 list sentences and frames by object."""
     if "objects" not in entry or "expressions" in entry:
         return entry
-    expressions, frames = {}, set(entry.get("frames", []))
-    for number, item in entry["objects"].items():
-        frames |= set(item.get("frames", []))
-        for text in item.get("expressions", []):
+    expressions, frames = {}, _read_list(entry, "frames", video)
+    for number, item in check_objects(entry["objects"], f"objects of video {video!r}").items():
+        frames += _read_list(item, "frames", video)
+        for text in _read_list(item, "expressions", video):
             expressions[str(len(expressions))] = {"exp": text, "obj_id": number}
-    return {"expressions": expressions, "frames": list(frames)}
+    return {"expressions": expressions, "frames": list(dict.fromkeys(frames))}
+
+
+def _read_list(entry: dict[str, Any], key: str, video: str) -> list[str]:
+    values = entry.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{key} of video {video!r} is {str(values)[:80]}, expected a list of texts")
+    return list(values)
+
+
+def check_objects(objects: Any, what: str) -> dict[str, dict[str, Any]]:
+    """Objects of a video as a JSON file has them.
+
+    Raises:
+        ValueError: if they are not dicts by object id.
+    """
+    if not isinstance(objects, dict) or not all(isinstance(item, dict) for item in objects.values()):
+        raise ValueError(f"{what}: found {str(objects)[:80]}, expected {{'<object id>': {{...}}}}")
+    return objects
 
 
 def _read_objects(path: Path) -> dict[str, dict[str, Any]]:
     """`{video: {object id: {"category": ...}}}`, empty without the file: the categories are a nicety."""
     if not path.exists():
         return {}
-    return {video: entry.get("objects", {}) for video, entry in read_videos(path, "categories").items()}
+    entries = read_videos(path, "categories")
+    return {
+        video: check_objects(entry.get("objects", {}), f"objects of video {video!r} in {str(path)!r}")
+        for video, entry in entries.items()
+    }
 
 
 def _subfolder(folder: Path) -> Path:
