@@ -69,10 +69,8 @@ def test_files_hold_what_was_measured_on_what(run, saved_model, tmp_path, capsys
 def test_markdown_table_states_what_was_measured_on_what(run, saved_model, tmp_path):
     run("--limit", 1, "--worst", 0, "--option", "config_name=all", "--output", tmp_path)
     caption, _, table = (tmp_path / "metrics.md").read_text().partition("\n\n")
-    stated = (
-        f"dataset moving_shapes, split val, config_name all, version {VERSION}, protocol per-expression, num_videos 1"
-    )
-    assert caption.startswith(f"{stated}, checkpoint {saved_model},")
+    assert caption.startswith(f"dataset moving_shapes, split val, config_name all, version {VERSION}, protocol ")
+    assert f", checkpoint {saved_model}," in caption and ", num_videos 1," in caption
     assert table.startswith("| rows of")
 
 
