@@ -199,8 +199,8 @@ def test_only_the_chosen_videos_need_masks(here, mevis, predictions):
 
 
 def test_metrics_take_no_split_without_truth(here, mevis, predictions):
-    assert_one_line(score(mevis, predictions, split="valid"), "--split: valid of mevis comes without masks")
-    assert not list(here.iterdir())
+    assert_one_line(score(mevis, predictions, split="valid"), "split: it comes without masks")
+    assert not list(here.rglob("*.json"))
 
 
 @pytest.mark.parametrize(

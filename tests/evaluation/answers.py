@@ -58,11 +58,14 @@ class Answers:
         score: How sure it is.
     """
 
-    model_type = text_column = None
+    model_type = None
 
     def __init__(self, answer, clip_length=36, score=None):
         self.answer, self.clip_length, self.score = answer, clip_length, score
         self.asked, self.windows = [], []
+
+    def prepare(self, rows, protocol):
+        return {}
 
     def clips(self, rows, root=None):
         self.asked.append([row["expression_id"] for row in rows])

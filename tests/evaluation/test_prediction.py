@@ -13,6 +13,7 @@
 # limitations under the License.
 """What models and folders are asked for, and that it is what the pipeline says."""
 
+import os
 import weakref
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from hf_rvos.data.mevis import read_rows as read_mevis
 from hf_rvos.data.ref_davis17 import read_rows as read_ref_davis17
 from hf_rvos.evaluation import prediction
 from hf_rvos.evaluation.prediction import FolderPredictor, ModelPredictor, group_expressions
+from hf_rvos.evaluation.protocols import PerExpression, RefDavis
 from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
 from tests.data import roots
 from tests.data.roots import HEIGHT, WIDTH, write_image
@@ -238,28 +240,28 @@ def write_predictions(folder, rows, root, value=255):
 def test_a_folder_says_what_was_written(root, rows, tmp_path, clip_length, value):
     write_predictions(tmp_path, rows, root, value)
     predictor = FolderPredictor(tmp_path, clip_length=clip_length)
-    assert predictor.check(rows) == 0
+    assert predictor.prepare(rows, PerExpression())["num_missing_masks"] == 0
     for row, masks in zip(rows, tracks(predictor, rows, root)):
         assert masks.dtype == bool and np.array_equal(masks, load_masks(row, root))
 
 
 def test_the_folder_annotations_of_a_submission_is_found(root, rows, tmp_path):
     write_predictions(tmp_path / "Annotations", rows, root)
-    assert FolderPredictor(tmp_path).check(rows) == 0
+    assert FolderPredictor(tmp_path).prepare(rows, PerExpression())["num_missing_masks"] == 0
 
 
 def test_all_missing_masks_are_counted_in_one_error(root, rows, tmp_path):
     write_predictions(tmp_path, rows[:2], root)
     (tmp_path / "train9/0/00001.png").unlink()
     with pytest.raises(ValueError, match=r"9 of 16 predicted masks are missing: .*train9/0/00001.png, .*"):
-        FolderPredictor(tmp_path).check(rows)
+        FolderPredictor(tmp_path).prepare(rows, PerExpression())
 
 
 def test_missing_masks_are_empty_if_asked_for(root, rows, tmp_path):
     write_predictions(tmp_path, rows[:2], root)
     (tmp_path / "train9/0/00001.png").unlink()
     predictor = FolderPredictor(tmp_path, missing="empty")
-    assert predictor.check(rows) == 9
+    assert predictor.prepare(rows, PerExpression())["num_missing_masks"] == 9
     found = tracks(predictor, rows, root)
     assert not found[0][1].any() and not found[2].any()
     assert np.array_equal(found[1], load_masks(rows[1], root))
@@ -269,7 +271,7 @@ def test_only_annotated_frames_need_masks(root, rows, tmp_path):
     write_predictions(tmp_path, rows, root)
     (tmp_path / "train9/0/00001.png").unlink()
     annotated = [rows[0] | {"annotated_frames": [0, 2]}, *rows[1:]]
-    assert FolderPredictor(tmp_path).check(annotated) == 0
+    assert FolderPredictor(tmp_path).prepare(annotated, PerExpression())["num_missing_masks"] == 0
 
 
 def test_maps_of_objects_are_read_from_the_folder_of_each_pass(tmp_path):
@@ -280,7 +282,7 @@ def test_maps_of_objects_are_read_from_the_folder_of_each_pass(tmp_path):
         for frame, image in zip(rows[0]["frames"], labels):
             write_image(tmp_path / f"out/anno_{annotator}/tiny-boat/{frame}.png", image, palette=True)
     predictor = FolderPredictor(tmp_path / "out", clip_length=2)
-    assert predictor.check(rows, merged=True) == 0
+    assert predictor.prepare(rows, RefDavis())["num_missing_masks"] == 0
     groups = [[index for index, row in enumerate(rows) if row["expression_type"] == str(one)] for one in range(4)]
     parts = [list(clip.label_maps(groups)) for clip in predictor.clips(rows, tmp_path / "raw")]
     for labels, *found in zip(maps, *parts, strict=True):
@@ -321,4 +323,17 @@ def test_an_unknown_way_with_missing_masks_is_refused(tmp_path):
 @pytest.mark.parametrize("column", ["video_id", "expression_id"])
 def test_names_that_leave_the_folder_are_refused(rows, tmp_path, column):
     with pytest.raises(ValueError, match="leaves the folder"):
-        FolderPredictor(tmp_path, missing="empty").check([rows[0] | {column: "../other"}])
+        FolderPredictor(tmp_path, missing="empty").prepare([rows[0] | {column: "../other"}], PerExpression())
+
+
+def test_masks_that_were_written_anew_are_other_masks(root, rows, tmp_path):
+    write_predictions(tmp_path, rows, root)
+    before = FolderPredictor(tmp_path).prepare(rows, PerExpression())
+    assert FolderPredictor(tmp_path).prepare(rows, PerExpression()) == before
+    os.utime(tmp_path / "train9/0/00001.png", (0, 0))
+    assert FolderPredictor(tmp_path).prepare(rows, PerExpression())["masks"] != before["masks"]
+
+
+def test_folders_have_to_be_compared_with_something(rows, tmp_path):
+    with pytest.raises(ValueError, match="without masks to compare with"):
+        FolderPredictor(tmp_path).prepare(rows, PerExpression(has_truth=False))

@@ -203,8 +203,8 @@ def test_without_truth_there_are_rows_but_no_numbers(tmp_path):
 
 
 def test_results_are_what_json_can_hold(tmp_path):
-    rows = read("revos", tmp_path)
-    results = score(find_protocol("revos"), rows, tmp_path, nothing, score=0.5)
+    rows = read("mevis", tmp_path)
+    results = score(find_protocol("mevis"), rows, tmp_path, nothing, score=0.5)
     assert json.loads(json.dumps(results)) == results
 
 
@@ -317,10 +317,21 @@ def test_robustness_of_revos_counts_the_objects_of_the_whole_video(tmp_path):
     def robustness():
         return score(find_protocol("revos"), rows, tmp_path, lambda row: everything)[0]["robustness"]
 
+    def write(foreground):
+        codes = {"part_b/clip_2": {"masks_rle": roots.mask_codes(foreground)}}
+        (tmp_path / "mask_dict_foreground.json").write_text(json.dumps(codes))
+
+    write(load_masks(rows[0], tmp_path))
     of_target = robustness()
-    codes = {"part_b/clip_2": {"masks_rle": roots.mask_codes(everything)}}
-    (tmp_path / "mask_dict_foreground.json").write_text(json.dumps(codes))
+    write(everything)
     assert robustness() > of_target
+
+
+def test_robustness_of_revos_is_unknown_without_the_objects_of_the_video(tmp_path):
+    rows = read("revos", tmp_path)
+    (tmp_path / "mask_dict_foreground.json").unlink(missing_ok=True)
+    result = score(find_protocol("revos"), rows, tmp_path, nothing)[0]
+    assert np.isnan(result["robustness"]) and not np.isnan(result["accuracy"])
 
 
 @pytest.mark.parametrize(
@@ -354,8 +365,8 @@ def test_the_truth_of_davis_scores_100(tmp_path):
 def test_objects_without_a_sentence_count(tmp_path):
     rows = davis_rows(tmp_path)
     results = score(RefDavis(), rows, tmp_path / "raw", partial(truth, tmp_path / "raw"))
-    assert {(result["pass"], result["object_id"]) for result in results} == {
-        (annotator, number) for annotator in "0123" for number in (1, 2, 3)
+    assert {(result["annotation_pass"], result["object_id"]) for result in results} == {
+        (annotator, number) for annotator in range(4) for number in (1, 2, 3)
     }
     assert {result["j_mean"] for result in results if result["object_id"] == 3} == {0.0}
 
@@ -417,12 +428,19 @@ def test_sentences_of_each_pass_are_merged_in_the_order_of_objects(tmp_path):
 def test_davis_is_the_mean_over_passes_of_the_means_over_objects():
     keys = [f"{name}_{key}" for name in "jf" for key in ("mean", "recall", "decay")]
     results = [
-        {"video_id": "a", "pass": annotator, **dict.fromkeys(keys, value)}
-        for annotator, value in (("0", 0.2), ("0", 0.4), ("1", 0.9))
+        {"video_id": "a", "annotation_pass": annotator, **dict.fromkeys(keys, value)}
+        for annotator, values in enumerate(((0.2, 0.4), (0.9, 0.7), (0.5, 0.5), (0.1, 0.1)))
+        for value in values
     ]
     summary = RefDavis().summarize(results)
-    assert summary["j_and_f"] == pytest.approx((30 + 90) / 2)
-    assert {name: group["num_objects"] for name, group in summary["groups"].items()} == {"pass 0": 2, "pass 1": 1}
+    assert summary["j_and_f"] == pytest.approx((30 + 80 + 50 + 10) / 4)
+    assert [group["j_mean"] for group in summary["groups"].values()] == pytest.approx([30, 80, 50, 10])
+
+
+def test_davis_needs_a_sentence_of_each_pass_for_each_object(tmp_path):
+    rows = davis_rows(tmp_path)
+    with pytest.raises(ValueError, match="expected 4 for each, one of each pass; the protocol 'per-expression'"):
+        RefDavis().units(Dataset.from_list(rows[:-1]))
 
 
 # Single frames.

@@ -29,6 +29,7 @@ from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.moving_shapes import VERSION
 from hf_rvos.evaluation import run
 from hf_rvos.evaluation.prediction import FolderPredictor, ModelPredictor
+from hf_rvos.evaluation.protocols import find_protocol
 from hf_rvos.evaluation.run import Benchmark, describe_model, evaluate
 from hf_rvos.evaluation.submission import check_submission
 from tests.data import roots
@@ -115,7 +116,8 @@ def test_files_hold_what_was_measured_on_what(mevis, predictor, tmp_path):
 def test_the_report_states_what_was_measured_on_what(mevis, predictor, tmp_path):
     evaluate(mevis, predictor, DESCRIBED, tmp_path)
     caption, _, table = (tmp_path / "metrics.md").read_text().partition("\n\n")
-    assert "dataset mevis, split train, protocol per-expression, num_videos 2, checkpoint tiny," in caption
+    assert "dataset mevis, split train, protocol per-expression, num_videos 2, rows " in caption
+    assert "checkpoint tiny," in caption
     assert f"torch {torch.__version__}" in caption
     assert table.startswith("| rows of | number |")
 
@@ -169,11 +171,23 @@ def test_progress_is_told_after_each_video(mevis, tmp_path):
     assert told == [(1, 2), (2, 2)]
 
 
-def test_models_are_given_the_sentences_that_the_protocol_wants(tmp_path):
-    roots.ref_davis17(tmp_path)
-    predictor = Answers(nothing)
-    evaluate(Benchmark("ref_davis17", tmp_path / "raw", "valid"), predictor, {}, tmp_path / "out")
+def test_models_are_given_the_sentences_that_the_protocol_wants(predictor):
+    predictor.prepare([], find_protocol("ref_davis17"))
     assert predictor.text_column == "expression_raw"
+    predictor.prepare([], find_protocol("mevis"))
+    assert predictor.text_column == "expression"
+
+
+def test_other_rows_do_not_go_on_in_the_folder(tmp_path):
+    roots.mevis(tmp_path / "root")
+    benchmark = Benchmark("mevis", tmp_path / "root", "train")
+    evaluate(benchmark, Answers(nothing), DESCRIBED, tmp_path / "out")
+    path = tmp_path / "root/train/meta_expressions.json"
+    content = json.loads(path.read_text())
+    next(iter(content["videos"]["train9"]["expressions"].values()))["exp"] = "another sentence"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="holds another evaluation: rows "):
+        evaluate(benchmark, Answers(nothing), DESCRIBED, tmp_path / "out")
 
 
 # Killed and started again.
@@ -317,6 +331,7 @@ def test_masks_that_were_written_score_the_same(predictor, tmp_path, name, split
     benchmark = Benchmark(name, root, split)
     metrics = evaluate(benchmark, predictor, {}, tmp_path / "model", save_masks=True)
     again = evaluate(benchmark, FolderPredictor(tmp_path / "model" / "masks"), {}, tmp_path / "folder")
+    assert again.pop("num_missing_masks") == 0 and again.pop("masks")
     assert again == metrics | {"saved_masks": False} and 0 <= metrics["j_and_f"] < 100
     for first, second in zip(*(read_table(tmp_path / each / "expressions.csv") for each in ("model", "folder"))):
         first.pop("score", None)  # of the model

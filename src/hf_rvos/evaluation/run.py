@@ -249,7 +249,7 @@ def evaluate(
         path.write_text(report_text(metrics, settings, protocol) + "\n", encoding="utf-8")
     with replace_when_done(results.folder / "metrics.json") as path:  # last: it says that all is there
         path.write_text(json.dumps(_without_nan(metrics), indent=2) + "\n", encoding="utf-8")
-    return metrics
+    return _without_nan(metrics)
 
 
 def _without_nan(value: Any) -> Any:
