@@ -19,6 +19,7 @@ import shutil
 import pytest
 
 from hf_rvos.data.benchmark_builder import Report
+from hf_rvos.data.media import load_clip
 from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS, read_rows
 from tests.data.roots import check_against_file, check_rows, fresh_root, ref_youtube_vos, write_image, write_json
 
@@ -147,6 +148,16 @@ def test_missing_frames_are_left_out_and_counted(written):
     rows, report = rows_of(root, "train", videos=["0011223344"])
     assert rows[0]["frames"] == ["00000", "00005", "00015", "00030"] and rows[0]["num_frames"] == 4
     assert report.faults == {"missing frames": 1} and report.examples["missing frames"] == ["0011223344/00010"]
+
+
+def test_files_with_upper_case_suffixes_are_missing(written):
+    root, _ = written
+    for name in ("JPEGImages/0011223344/00010.jpg", "Annotations/0011223344/00015.png"):
+        path = root / "train" / name
+        path.rename(path.with_suffix(path.suffix.upper()))
+    rows, report = rows_of(root, "train", videos=["0011223344"])
+    assert report.faults == {"missing frames": 1, "missing masks": 1}
+    assert load_clip(rows[0], root).shape[0] == 4 and rows[0]["annotated_frames"] == [0, 1, 3]
 
 
 @pytest.mark.parametrize("empty", [True, False])

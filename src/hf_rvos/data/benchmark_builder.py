@@ -222,14 +222,23 @@ def row(
     return values | columns
 
 
-def file_stems(folder: Path, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> set[str] | None:
-    """Names without suffix of the files of some kinds in a folder, None if there is no such folder."""
+def file_stems(folder: Path, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> dict[str, str] | None:
+    """Files of some kinds in a folder by their names without suffix, None if there is no such folder.
+
+    Suffixes are lower case, as in all published data: a file `00000.JPG` counts as missing.
+    """
     try:
         # Names only: asking about each of a hundred thousand files would take minutes on a network drive.
-        parts = [name.rpartition(".") for name in os.listdir(folder)]
+        parts = [(name, *os.path.splitext(name)) for name in os.listdir(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return {stem for stem, _, suffix in parts if f".{suffix.lower()}" in suffixes}
+    return {stem: name for name, stem, suffix in parts if suffix in suffixes}
+
+
+def annotated_positions(folder: Path, frames: list[str]) -> list[int]:
+    """Positions of the frames that have a PNG file of their name in a folder."""
+    stems = file_stems(folder, (".png",)) or {}
+    return [position for position, name in enumerate(frames) if name in stems]
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -323,7 +332,6 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
 
     BUILDER_CONFIG_CLASS = BenchmarkConfig
     VERSION = datasets.Version("1.0.0")  # of the rows; a higher one makes cached rows stale
-    COLUMNS = FEATURES
 
     # What a subclass sets: splits in the order of the documentation, the page where the data is found, and the
     # expected tree as text.
@@ -370,9 +378,7 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
         super().__init__(cache_dir=cache_dir, data_dir=str(self.root), **builder_options, **options)
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
-            description=type(self).__doc__ or "", homepage=self.HOMEPAGE, features=self.COLUMNS
-        )
+        return datasets.DatasetInfo(description=type(self).__doc__ or "", homepage=self.HOMEPAGE, features=FEATURES)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
         if not self.built_splits:

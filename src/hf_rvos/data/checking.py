@@ -26,7 +26,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from hf_rvos.data.benchmark_builder import Report
+from hf_rvos.data.benchmark_builder import Report, file_stems
 from hf_rvos.data.facts import FACTS, Facts, Published
 from hf_rvos.data.image_files import INDEX_MODES, voc_palette
 from hf_rvos.data.loading import DATASETS, load_builder
@@ -306,7 +306,7 @@ class _Checker:
             self.check_video(path, row, expected)
             return expected
         # Pictures of COCO share a folder of ten thousands: those are looked for one by one.
-        names = _by_stem(path) if row["media_kind"] == "frames" else None
+        names = (file_stems(path) or {}) if row["media_kind"] == "frames" else None
         for frame in row["frames"]:
             found = next((n for n in (frame + s for s in FRAME_SUFFIXES) if (path / n).exists()), None)
             name = found if names is None else names.get(frame)
@@ -367,7 +367,7 @@ class _Checker:
             if part in self.seen:
                 continue
             self.seen.add(part)
-            names = _by_stem(part, (".png",))
+            names = file_stems(part, (".png",)) or {}
             positions = range(row["num_frames"]) if row["annotated_frames"] is None else row["annotated_frames"]
             for frame in (row["frames"][position] for position in positions):
                 if frame in names:
@@ -437,15 +437,6 @@ def _ends_well(path: Path) -> bool:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 64))
         return b"\xff\xd9" in file.read()
-
-
-def _by_stem(folder: Path, suffixes: tuple[str, ...] = FRAME_SUFFIXES) -> dict[str, str]:
-    """Files of some kinds in a folder by their name without suffix."""
-    try:
-        parts = ((name, *os.path.splitext(name)) for name in os.listdir(folder))
-        return {stem: name for name, stem, suffix in parts if suffix.lower() in suffixes}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
 
 
 def _size(height: int, width: int) -> str:

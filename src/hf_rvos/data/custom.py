@@ -45,6 +45,7 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
+    annotated_positions,
     file_stems,
     frame_size,
     read_json,
@@ -272,8 +273,7 @@ def _describe_masks(
         return {"mask_kind": "rle", "masks": _encode_masks(entry["masks"], video, where)}
     if mask_dir is None:
         return {}
-    stems = file_stems(root / mask_dir, (".png",)) or set()
-    annotated = [position for position, name in enumerate(frames) if name in stems]
+    annotated = annotated_positions(root / mask_dir, frames)
     if not annotated:
         report.add("missing masks", f"{mask_dir} has no PNG file named like a frame of {entry['video']}")
         return {"object_ids": ids}

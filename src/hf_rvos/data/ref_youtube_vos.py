@@ -22,7 +22,7 @@ from hf_rvos.data.benchmark_builder import (
     BenchmarkBuilder,
     BenchmarkConfig,
     Report,
-    file_stems,
+    annotated_positions,
     frame_size,
     present_frames,
     read_entry,
@@ -193,11 +193,9 @@ def find_masks(root: Path, folder: Path, video: str, frames: list[str], report: 
         frames: Names of its frames.
         report: Counts the missing files.
     """
-    stems = file_stems(root / folder / video, (".png",)) or set()
-    annotated = [position for position, name in enumerate(frames) if name in stems]
-    for name in frames:
-        if name not in stems:
-            report.add("missing masks", f"{video}/{name}")
+    annotated = annotated_positions(root / folder / video, frames)
+    for position in sorted(set(range(len(frames))).difference(annotated)):
+        report.add("missing masks", f"{video}/{frames[position]}")
     if not annotated:
         return {}
     return {
