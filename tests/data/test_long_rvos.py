@@ -17,7 +17,7 @@ import shutil
 
 import pytest
 
-from hf_rvos.data import media
+from hf_rvos.data import image_files, media
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.long_rvos import LongRVOS, read_rows
 from hf_rvos.data.media import load_clip, load_masks
@@ -55,8 +55,9 @@ def test_shared_root_of_another_seed(shared_dir, tmp_path):
 
 def test_only_the_asked_files_are_opened(written, monkeypatch):
     root, _ = written
-    row, opened, read = rows_of(root, "valid")[0][0], [], media._open_image
-    monkeypatch.setattr(media, "_open_image", lambda path: opened.append(path.name) or read(path))
+    row, opened, read = rows_of(root, "valid")[0][0], [], image_files.open_image
+    for module in (media, image_files):
+        monkeypatch.setattr(module, "open_image", lambda path: opened.append(path.name) or read(path))
     assert len(load_clip(row, root, [4])) == 1
     assert load_masks(row, root, [4, 1]).any((1, 2)).tolist() == [True, False]
     assert opened == ["00012.jpg", "00012.png"]
