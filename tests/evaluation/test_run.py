@@ -25,6 +25,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_rvos.cli.common import Dtype, load_segmenter
 from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.moving_shapes import VERSION
 from hf_rvos.evaluation import run
@@ -262,14 +263,14 @@ def test_a_moved_root_goes_on(tmp_path):
 # Two more processes and what starts them import torch (about 15 s on idle cores).
 @pytest.mark.slow
 def test_two_processes_measure_what_one_measures(mevis, tmp_path):
-    segmenter = tiny_pipeline()
-    segmenter.save_pretrained(tmp_path / "model")
+    tiny_pipeline().save_pretrained(tmp_path / "model")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--module"]
     command += ["hf_rvos", "evaluate", "--dataset", "mevis", "--split", "train", "--data-dir", mevis.data_dir]
     command += ["--model", tmp_path / "model", "--output", tmp_path / "two", "--save-masks"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(Path(run.__file__).parents[2])
     subprocess.run([*map(str, command)], env=environment, check=True, capture_output=True)
+    segmenter = load_segmenter(str(tmp_path / "model"), "cpu", Dtype.auto)
     predictor = ModelPredictor(segmenter.model, segmenter.processor)
     described = describe_model(str(tmp_path / "model"), predictor)
     evaluate(mevis, predictor, described, tmp_path / "one", save_masks=True, num_worst=8)
