@@ -77,7 +77,7 @@ def test_frames_of_a_row_are_drawn_again_identically(rows):
     for row in rows:
         video = generate_video("test", int(row["video_id"][-6:]), CONFIG)
         assert np.array_equal(load_clip(row), video.frames)
-        assert np.array_equal(load_clip(row, [5, 2]), video.frames[[5, 2]])
+        assert np.array_equal(load_clip(row, positions=[5, 2]), video.frames[[5, 2]])
 
 
 def test_transform_decodes_only_what_is_asked_for(rows):
