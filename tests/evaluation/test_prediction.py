@@ -27,7 +27,6 @@ from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.media import load_masks
 from hf_rvos.data.mevis import read_rows as read_mevis
 from hf_rvos.data.ref_davis17 import read_rows as read_ref_davis17
-from hf_rvos.evaluation import prediction
 from hf_rvos.evaluation.prediction import FolderPredictor, ModelPredictor, group_expressions
 from hf_rvos.evaluation.protocols import PerExpression, RefDavis
 from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
@@ -115,23 +114,23 @@ def test_sentences_are_encoded_once_for_a_video(model, root, rows, monkeypatch):
 
 
 def test_frames_are_read_once_whatever_the_number_of_sentences(model, root, rows, monkeypatch):
-    seen = []
-    monkeypatch.setattr(prediction, "load_clip", lambda *inputs: seen.append(inputs[2]) or media.load_clip(*inputs))
+    seen, read = [], media.load_clip
+    monkeypatch.setattr(media, "load_clip", lambda *inputs: seen.append(list(inputs[2])) or read(*inputs))
     tracks(ModelPredictor(model, tiny_processor(), clip_length=3), rows, root)
     assert seen == [[0, 1, 2], [3]]
 
 
 def test_frames_alive_do_not_grow_with_the_length_of_the_video(model, root, monkeypatch):
     row = next(read_mevis(root, "train", Report())) | {"frames": ["00000"] * 9, "num_frames": 9}
-    clips, alive = [], []
+    clips, alive, read = [], [], media.load_clip
 
     def load(*inputs):
         alive.append(sum(clip() is not None for clip in clips))
-        frames = media.load_clip(*inputs)
+        frames = read(*inputs)
         clips.append(weakref.ref(frames))
         return frames
 
-    monkeypatch.setattr(prediction, "load_clip", load)
+    monkeypatch.setattr(media, "load_clip", load)
     for clip in ModelPredictor(model, tiny_processor(), clip_length=1).clips([row], root):
         clip.track(0)
     # While one is read, the one before it is predicted, and the caller still holds the last.

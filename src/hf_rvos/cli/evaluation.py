@@ -134,12 +134,14 @@ def check_submission(
 ) -> None:
     """Look for everything that a server would refuse; exit code 1 if there is something."""
     with bad_input_as_one_line():
-        from hf_rvos.data.loading import load_dataset
+        from hf_rvos.data.loading import load_with_report
         from hf_rvos.data.media import load_clip
         from hf_rvos.evaluation import submission
 
         submission.top_folder(dataset)
-        rows = list(load_dataset(dataset, data_dir, split=split).remove_columns("masks"))
+        rows, missing = load_with_report(dataset, data_dir, split=split)
+        submission.check_complete(missing)
+        rows = list(rows.remove_columns("masks"))
         first_rows = {row["video_id"]: row for row in reversed(rows)}
         sizes = {video: load_clip(row, data_dir, [0]).shape[1:3] for video, row in first_rows.items()}
         report = submission.check_submission(archive, rows, sizes)

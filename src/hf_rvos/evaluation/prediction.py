@@ -18,14 +18,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from hf_rvos.data.media import load_clip
+from hf_rvos.data.media import iter_clips, load_clip
 from hf_rvos.metrics.folders import MISSING, missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
@@ -236,11 +235,11 @@ def _read_ahead(
 ) -> Iterator[tuple[range, np.ndarray]]:
     """Frames of each clip; those of the next one are read in the background."""
     with ThreadPoolExecutor(1) as reader:
-        read = partial(reader.submit, load_clip, row, root)
-        upcoming = read(list(clips[0]))
-        for positions, following in zip(clips, [*clips[1:], None]):
+        frames_of_clips = iter_clips(row, root, clips)
+        upcoming = reader.submit(next, frames_of_clips)
+        for positions in clips:
             frames = upcoming.result()
-            upcoming = following and read(list(following))
+            upcoming = reader.submit(next, frames_of_clips, None)
             yield positions, frames
 
 

@@ -13,6 +13,7 @@
 # limitations under the License.
 """What people look at: tables, a chart, and pictures of the worst rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def save_chart(path: Path, summaries: Mapping[str, Mapping[str, Any]], key: str,
         name: [summary[key], *(summary["groups"][group][key] for group in names)]
         for name, summary in summaries.items()
     }
+    heights = {name: [math.nan if value is None else value for value in values] for name, values in heights.items()}
     with replace_when_done(path) as temporary:
         save_bar_chart(temporary, ["overall", *names], heights, title=title, label=label)
 

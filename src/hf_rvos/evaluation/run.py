@@ -27,14 +27,15 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 
+from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.image_files import write_index_png
-from hf_rvos.data.loading import load_dataset
+from hf_rvos.data.loading import load_with_report
 from hf_rvos.data.moving_shapes import SPLIT_SIZES, VERSION
 from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.protocols import PerExpression, Protocol, find_protocol
 from hf_rvos.evaluation.reporting import draw_worst, markdown_table, save_chart
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
-from hf_rvos.evaluation.submission import TOP_FOLDERS, mask_path, write_submission
+from hf_rvos.evaluation.submission import TOP_FOLDERS, check_complete, mask_path, write_submission
 from hf_rvos.utils.files import check_name, replace_when_done
 
 
@@ -117,13 +118,13 @@ class Benchmark:
         options = dict(self.options)
         if self.name == "moving_shapes" and self.limit is not None:
             options["num_videos"] = min(self.limit, SPLIT_SIZES.get(self.split, self.limit))  # others are not drawn
-        rows = load_dataset(self.name, self.data_dir, split=self.split, **options)
+        rows, report = load_with_report(self.name, self.data_dir, split=self.split, **options)
         has_truth = set(rows["mask_kind"]) != {"none"}
         protocol = find_protocol(self.name, self.protocol, has_truth, model_type, self.window, self.matching)
         units = protocol.units(rows)[: self.limit]
         if not units:
             raise ValueError(f"{self.name}, {self.split}: there is no row to evaluate on")
-        return LoadedBenchmark(rows, protocol, units, self.data_dir)
+        return LoadedBenchmark(rows, protocol, units, self.data_dir, report)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class LoadedBenchmark:
     protocol: Protocol
     units: list[list[int]]
     root: Path | None
+    report: Report
 
     def unit(self, number: int) -> list[dict[str, Any]]:
         """The rows of a unit."""
@@ -220,6 +222,9 @@ def evaluate(
     settings = benchmark.describe() | protocol.settings | {"num_videos": num_videos, "rows": loaded.digest()}
     settings |= {**described, **predictor.prepare(loaded.chosen(), protocol)}
     settings |= {"saved_masks": needs_masks, "versions": versions()}
+    makes_archive = needs_masks and benchmark.name in TOP_FOLDERS and benchmark.limit is None
+    if makes_archive and not protocol.has_truth:
+        check_complete(loaded.report)
     results = ResultFolder(output, settings)
     writer = MaskWriter(results.folder / "masks") if needs_masks else None
     mine = range(state.process_index, len(loaded.units), state.num_processes)
@@ -233,9 +238,9 @@ def evaluate(
         return {}
 
     scored = [result for number in range(len(loaded.units)) for result in results.read(number)]
-    metrics = settings | {"num_rows": len(scored)} | protocol.summarize(scored)
+    metrics = settings | {"num_rows": len(scored), "missing": loaded.report.faults} | protocol.summarize(scored)
     write_rows(results.folder / "expressions.csv", scored)
-    if needs_masks and benchmark.name in TOP_FOLDERS and benchmark.limit is None:  # servers want all of a split
+    if makes_archive:
         write_submission(writer.folder, loaded.chosen(), results.folder / "submission.zip")
     if protocol.has_truth:
         key, label = protocol.headline

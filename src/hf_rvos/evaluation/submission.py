@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.utils.files import check_name, replace_when_done
 
 
@@ -100,6 +101,21 @@ def write_submission(folder: str | os.PathLike, rows: Iterable[Mapping[str, Any]
             # Without the time of the file, so that the same masks give the same archive. PNGs are compressed already.
             archive.writestr(zipfile.ZipInfo(top + name), (folder / name).read_bytes())
     return path
+
+
+def check_complete(report: Report) -> None:
+    """Refuse a split of which something is missing on disk, since the server wants masks for that as well.
+
+    Args:
+        report: Of the rows of the split.
+
+    Raises:
+        ValueError: if something is missing.
+    """
+    if report.faults:
+        raise ValueError(
+            f"the split is not complete, but a server wants masks for all of it; repair it first ({report})"
+        )
 
 
 def top_folder(dataset: str) -> str:
