@@ -35,10 +35,8 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def rows_cache():
+def pytest_unconfigure():
     """Rows that tests build are not left in the cache of the user, nor anywhere."""
-    yield
     shutil.rmtree(os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
