@@ -121,7 +121,7 @@ class SocTextFeatures(ModelOutput):
         words (`torch.FloatTensor` of shape `(num_expressions, num_words, hidden_size)`):
             Projected features of all tokens.
         sentence (`torch.FloatTensor` of shape `(num_expressions, hidden_size)`):
-            Projected feature of the sentence.
+            Projected feature of the sentence; None without object cluster, which alone needs it.
         word_positions (`torch.FloatTensor` of shape `(num_expressions, num_words, hidden_size)`):
             Position codes of the tokens.
         word_mask (`torch.BoolTensor` of shape `(num_expressions, num_words)`):
@@ -424,8 +424,8 @@ class SocModel(SocPreTrainedModel):
         )
         if config.use_object_cluster:
             self.object_cluster = SocObjectCluster(config)
-        elif pooler := getattr(self.text_encoder, "pooler", None):
-            pooler.requires_grad_(False)  # the cluster alone asks for the sentence
+        else:
+            self.text_encoder.pooler = None  # the cluster alone asks for the sentence
         self.pixel_decoder = SocPixelDecoder(config, fine_channels)
         self.post_init()
 
@@ -517,7 +517,7 @@ class SocModel(SocPreTrainedModel):
         words = self.text_projection(encoded.last_hidden_state)
         return SocTextFeatures(
             words=words,
-            sentence=self.text_projection(encoded.pooler_output),
+            sentence=self.text_projection(encoded.pooler_output) if self.config.use_object_cluster else None,
             word_positions=word_position_embedding(attention_mask, self.config.hidden_size).to(words.dtype),
             word_mask=attention_mask.bool(),
         )
