@@ -194,8 +194,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate on all processes of the run; each takes a part of the videos.
 
-    Started again with the same arguments it goes on where it was killed, and gives the same files. Memory holds one
-    clip and the numbers, whatever the size of the data set.
+    Started again with the same arguments it goes on where it was killed, and gives the same files. Memory holds a
+    clip, those before and after it, and the numbers, whatever the size of the data set.
 
     Args:
         benchmark: What to evaluate on.
