@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_rvos.utils.video_io import VideoWriter, open_video
+from hf_rvos.utils.video_io import VideoWriter, natural_order, open_video
 from tests.tiny_segmenter import moving_square
 
 
@@ -335,3 +335,7 @@ def test_iterator_of_frames_with_two_sizes_is_an_error_at_that_frame():
     frames = open_video(np.zeros((8, width, 3), np.uint8) for width in (10, 10, 12))
     with pytest.raises(ValueError, match="video: frame 2 is 8x12"):
         list(frames)
+
+
+def test_digits_that_are_no_numbers_sort_as_text():
+    assert sorted(["frame\u00b2", "frame10", "frame9"], key=natural_order) == ["frame9", "frame10", "frame\u00b2"]

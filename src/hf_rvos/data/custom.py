@@ -54,7 +54,7 @@ from hf_rvos.data.benchmark_builder import (
 from hf_rvos.data.segmentations import encode_segmentation
 from hf_rvos.data.tables import read_table
 from hf_rvos.utils.files import check_name
-from hf_rvos.utils.video_io import open_video
+from hf_rvos.utils.video_io import natural_order, open_video
 
 
 LAYOUT = """\
@@ -247,9 +247,8 @@ def _describe_video(root: Path, name: str, report: Report) -> dict[str, Any] | N
         report.add("missing videos", name)
         return None
     if path.is_dir():
-        # Numbers in names count as numbers: frame2 comes before frame10.
-        parts = {stem: re.split(r"(\d+)", stem) for stem in file_stems(path) or ()}
-        frames = sorted(parts, key=lambda stem: ([int(p) if p.isdecimal() else p for p in parts[stem]], stem))
+        # By the name, too: frame1 and frame01 have the same number.
+        frames = sorted(file_stems(path) or (), key=lambda stem: (natural_order(stem), stem))
         height, width = frame_size(path, frames[0], report) if frames else (None, None)
         if height is None:
             report.add("unreadable videos", name)

@@ -280,7 +280,10 @@ def _upright(frame: Any) -> np.ndarray:
 
 
 def _open_folder(folder: Path) -> VideoReader:
-    paths = sorted((path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES), key=_natural_order)
+    paths = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES),
+        key=lambda path: natural_order(path.stem),
+    )
     if not paths:
         raise ValueError(f"video: the folder {str(folder)!r} has no frames, expected .jpg or .png files")
     sizes = {}
@@ -309,9 +312,9 @@ def _open_folder(folder: Path) -> VideoReader:
     return VideoReader(frames, height, width, DEFAULT_FPS, len(paths), source=str(folder))
 
 
-def _natural_order(path: Path) -> list[tuple[int, int | str]]:
-    parts = re.split(r"(\d+)", path.stem)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]
+def natural_order(name: str) -> list[tuple[int, int | str]]:
+    """What to sort names by, so that numbers in them count as numbers: frame2 comes before frame10."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def _open_sequence(frames: Any) -> VideoReader:
