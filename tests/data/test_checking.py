@@ -24,6 +24,7 @@ from PIL import Image
 from hf_rvos.data.checking import check_dataset
 from hf_rvos.data.facts import FACTS
 from hf_rvos.data.loading import DATASETS
+from tests.data.roots import mevis
 from tests.data.sentence_roots import (
     HEIGHT,
     WIDTH,
@@ -330,3 +331,11 @@ def test_a_root_that_is_no_folder_is_an_error(tmp_path):
 
 def test_findings_can_be_written_as_json(own):
     assert json.loads(json.dumps(dataclasses.asdict(check_dataset("custom", own))))["name"] == "custom"
+
+
+def test_splits_that_are_not_asked_for_are_not_checked(tmp_path):
+    mevis(tmp_path)
+    (tmp_path / "train/mask_dict.json").write_text("{")
+    assert not check_dataset("mevis", tmp_path).ok
+    findings = check_dataset("mevis", tmp_path, splits=("valid_u",))
+    assert findings.ok and list(findings.counts) == ["valid_u"]

@@ -32,13 +32,15 @@ def check(
     data_dir: Annotated[Path, typer.Argument(help="Root of the data set in its published layout.")],
     decode: Annotated[bool, typer.Option("--decode", help="Decode every picture and mask, which takes long.")] = False,
     every: Annotated[bool, typer.Option("--all", help="List every place, not the first ten of each kind.")] = False,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; repeat the option for more.")] = None,
     option: DatasetOptions = None,
 ) -> None:
     """List what is missing or damaged, beside the published counts; exit code 1 if there is a fault."""
     with bad_input_as_one_line():
         from hf_rvos.data.checking import check_dataset
 
-        findings = check_dataset(name, data_dir, decode, **dataset_options(option))
+        options = dataset_options(option) | ({"splits": tuple(split)} if split else {})
+        findings = check_dataset(name, data_dir, decode, **options)
     typer.echo(findings.to_text(None if every else 10))
     if not findings.ok:
         raise typer.Exit(1)
