@@ -23,8 +23,8 @@ rows; a run that was interrupted goes on when it is started again:
     torchrun --nproc_per_node 2 examples/evaluate_benchmark.py
 
 The output folder, or a folder in it for each of several checkpoints, gets averages in `metrics.json` and `metrics.md`,
-`expressions.csv` with a line for each expression, `chart.png`, and in `worst` pictures of the expressions with the
-lowest J&F. Another `chart.png` shows all checkpoints. For a single one the command `hf-rvos evaluate` does the same.
+`expressions.csv` with a line for each expression, `chart.png`, and in `worst` pictures of the worst results. Another
+`chart.png` shows all checkpoints. For a single one the command `hf-rvos evaluate` does the same.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
         help="which sentences are asked together; matters for Fast SgMg alone",
     )
     parser.add_argument("--output", type=Path, default=Path("outputs/evaluation"), help="folder for the results")
-    parser.add_argument("--worst", type=int, default=8, help="how many of the worst rows are drawn")
+    parser.add_argument("--worst", type=int, default=8, help="how many of the worst results are drawn")
     arguments = parser.parse_args()
     if arguments.limit is not None and arguments.limit < 1:
         parser.error(f"--limit is {arguments.limit}, expected at least 1")

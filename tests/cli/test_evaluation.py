@@ -170,6 +170,14 @@ def test_metrics_of_the_truth_are_100(here, mevis, predictions):
     assert (metrics["j_and_f"], metrics["n_acc"], metrics["num_missing_masks"]) == (100, 100, 0)
     assert metrics["predictions"] == str(predictions)
     assert "100.0" in result.stdout
+    assert len(list((here / "evaluation" / "worst").iterdir())) == 8
+
+
+def test_metrics_draw_as_many_of_the_worst_as_asked_for(here, mevis, predictions):
+    assert score(mevis, predictions, "--worst", 3).exit_code == 0
+    assert len(list((here / "evaluation" / "worst").iterdir())) == 3
+    assert score(mevis, predictions, "--worst", 0, "--output", "none").exit_code == 0
+    assert not (here / "none" / "worst").exists()
 
 
 def test_metrics_of_the_masks_that_evaluate_wrote_are_its_own(here, model, mevis):

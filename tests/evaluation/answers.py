@@ -14,11 +14,8 @@
 """Predictors that know what they will say, in place of a model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-from hf_rvos.data.media import load_clip
 
 
 @dataclass
@@ -29,11 +26,6 @@ class KnownClip:
     positions: range
     answer: object
     score: float | None
-    root: Path | None = None
-
-    @property
-    def frames(self):
-        return load_clip(self.rows[0], self.root, list(self.positions))
 
     def track(self, index):
         return {"masks": self.answer(self.rows[index])[list(self.positions)], "score": self.score}
@@ -71,7 +63,7 @@ class Answers:
         self.asked.append([row["expression_id"] for row in rows])
         length = rows[0]["num_frames"]
         for start in range(0, length, self.clip_length):
-            yield KnownClip(rows, range(start, min(start + self.clip_length, length)), self.answer, self.score, root)
+            yield KnownClip(rows, range(start, min(start + self.clip_length, length)), self.answer, self.score)
 
     def annotated_frame(self, rows, root, window, position):
         self.asked.append([row["expression_id"] for row in rows])

@@ -369,6 +369,19 @@ def test_objects_without_a_sentence_count(tmp_path):
         (annotator, number) for annotator in range(4) for number in (1, 2, 3)
     }
     assert {result["j_mean"] for result in results if result["object_id"] == 3} == {0.0}
+    assert {(result["expression_id"], result["expression"]) for result in results if result["object_id"] == 3} == {
+        (None, None)
+    }
+
+
+def test_results_of_objects_name_the_sentence_of_their_pass(tmp_path):
+    rows = davis_rows(tmp_path)
+    results = score(RefDavis(), rows, tmp_path / "raw", partial(truth, tmp_path / "raw"))
+    named = {result["expression_id"]: result for result in results}
+    for row in rows:
+        result = named[row["expression_id"]]
+        assert result["expression"] == row["expression"]
+        assert (str(result["annotation_pass"]), [result["object_id"]]) == (row["expression_type"], row["object_ids"])
 
 
 class Maps(Answers):

@@ -330,8 +330,8 @@ def test_masks_that_were_written_score_the_same(predictor, tmp_path, name, split
     write(tmp_path / "root")
     root = tmp_path / "root" / "raw" if name == "ref_davis17" else tmp_path / "root"
     benchmark = Benchmark(name, root, split)
-    evaluate(benchmark, predictor, {}, tmp_path / "model", save_masks=True)
-    evaluate(benchmark, FolderPredictor(tmp_path / "model" / "masks"), {}, tmp_path / "folder")
+    evaluate(benchmark, predictor, {}, tmp_path / "model", save_masks=True, num_worst=2)
+    evaluate(benchmark, FolderPredictor(tmp_path / "model" / "masks"), {}, tmp_path / "folder", num_worst=2)
     # As written, since no NaN equals another.
     metrics, again = (json.loads((tmp_path / each / "metrics.json").read_text()) for each in ("model", "folder"))
     assert again.pop("num_missing_masks") == 0 and again.pop("masks")
@@ -339,6 +339,8 @@ def test_masks_that_were_written_score_the_same(predictor, tmp_path, name, split
     for first, second in zip(*(read_table(tmp_path / each / "expressions.csv") for each in ("model", "folder"))):
         first.pop("score", None)  # of the model
         assert first == second
+    pictures = files_of(tmp_path / "model" / "worst")
+    assert files_of(tmp_path / "folder" / "worst") == pictures and len(pictures) == 2
 
 
 def read_table(path):
@@ -353,9 +355,12 @@ def test_best_masks_of_single_frames_that_were_written_have_the_same_iou(predict
     write(tmp_path / "root")
     benchmark = Benchmark(name, tmp_path / "root", split)
     metrics = evaluate(benchmark, predictor, {}, tmp_path / "model", save_masks=True, num_worst=3)
-    again = evaluate(benchmark, FolderPredictor(tmp_path / "model" / "masks"), {}, tmp_path / "folder")
+    folder = FolderPredictor(tmp_path / "model" / "masks")
+    again = evaluate(benchmark, folder, {}, tmp_path / "folder", num_worst=3)
     for key in ("num_samples", "overall_iou", "mean_iou", "precision_at_0.5"):
         assert again[key] == metrics[key]
+    pictures = files_of(tmp_path / "model" / "worst")
+    assert files_of(tmp_path / "folder" / "worst") == pictures and pictures
     assert metrics["overall_iou"] > 0
     assert not (tmp_path / "model" / "submission.zip").exists()
 

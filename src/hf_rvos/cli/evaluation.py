@@ -43,6 +43,7 @@ Output = Annotated[Path, typer.Option(help="Folder for the results; an interrupt
 Matching = Annotated[
     str | None, typer.Option(help="official or id, for Ref-DAVIS17: whether the numbers of objects matter.")
 ]
+Worst = Annotated[int, typer.Option(min=0, help="How many of the worst results are drawn.")]
 
 submission_app = typer.Typer(help="Archives for servers.", no_args_is_help=True)
 
@@ -71,7 +72,7 @@ def evaluate(
     ] = None,
     matching: Matching = None,
     save_masks: Annotated[bool, typer.Option("--save-masks", help="Write the predicted masks, too.")] = False,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst expressions are drawn.")] = 8,
+    worst: Worst = 8,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
     option: DatasetOptions = None,
 ) -> None:
@@ -107,6 +108,7 @@ def metrics(
     missing: Annotated[
         str, typer.Option(help="error, or empty to score masks that are not there as empty.")
     ] = "error",
+    worst: Worst = 8,
     option: DatasetOptions = None,
 ) -> None:
     """Score masks that any system wrote; for Ref-DAVIS17 anno_0 to anno_3 with <video>/<frame>.png."""
@@ -121,7 +123,7 @@ def metrics(
         benchmark = Benchmark(dataset, data_dir, split, protocol, limit, options, matching=matching)
         described = {"predictions": str(predictions), "missing": missing}
         with _progress() as on_video:
-            numbers = run_evaluation(benchmark, predictor, described, output, on_video=on_video)
+            numbers = run_evaluation(benchmark, predictor, described, output, num_worst=worst, on_video=on_video)
     _print_report(output, numbers)
 
 

@@ -16,6 +16,7 @@
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,33 @@ from hf_rvos.metrics.expressions import TYPE_NAMES, score_frames, summarize_expr
 
 Row = Mapping[str, Any]
 PROTOCOLS = ("official", "per-expression")
+FRAMES_SHOWN = 4  # of a video in a picture
 # Frames around the annotated one, and where that is among them, as each model was published with.
 WINDOWS = {"soc": (8, "middle")}
 DEFAULT_WINDOW = (5, "first")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a picture of a result shows.
+
+    Args:
+        row: Whose frames they are.
+        positions: Of the frames in the row.
+        predicted: Masks of these frames, `(num_frames, height, width)` boolean.
+        target: True masks, same shape.
+        text: What was asked for.
+        caption: The scores, and which result it is.
+        name: Of a file.
+    """
+
+    row: Row
+    positions: list[int]
+    predicted: np.ndarray
+    target: np.ndarray
+    text: str
+    caption: str
+    name: str
 
 
 class Protocol(ABC):
@@ -48,6 +73,7 @@ class Protocol(ABC):
     text_column = "expression"
     columns: Mapping[str, str] = {}  # of the table: keys of the summary and their titles
     headline = ("j_and_f", "J&F")  # the number that charts show, and its title
+    ranked_by = "j_and_f"  # the number of a result that is low where the prediction is bad
     merges_objects = False  # whether predictions are maps of the objects of a video
 
     def __init__(self, has_truth: bool = True):
@@ -83,6 +109,17 @@ class Protocol(ABC):
 
         Returns:
             Results that JSON can hold, small enough for all of the data set to be kept.
+        """
+
+    @abstractmethod
+    def show(self, result: Mapping[str, Any], rows: Sequence[Row], root: Path | None, predictor: Any) -> Shown:
+        """Predict the rows of a unit again, for a picture of one result; only the masks that it shows are kept.
+
+        Args:
+            result: One of those that `score` gave for the rows.
+            rows: As for `score`.
+            root: As for `score`.
+            predictor: As for `score`.
         """
 
     @abstractmethod
@@ -163,6 +200,20 @@ class PerExpression(Protocol):
             results.append(result)
         return results
 
+    def show(self, result: Mapping[str, Any], rows: Sequence[Row], root: Path | None, predictor: Any) -> Shown:
+        index = [row["expression_id"] for row in rows].index(result["expression_id"])
+        row = rows[index]
+        positions = _shown_positions(row)
+        return Shown(
+            row,
+            positions,
+            _predict_again(rows, root, predictor, positions, lambda clip: clip.track(index)["masks"]),
+            load_masks(row, root, positions),
+            row["expression"],
+            f"{_j_and_f(result)}, {row['video_id']}, expression {row['expression_id']}",
+            f"{row['video_id']}_{row['expression_id']}",
+        )
+
     def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
         if not self.has_truth:
             return {}
@@ -240,11 +291,30 @@ class RefDavis(Protocol):
                 if writer is not None:
                     writer.write_labels(f"anno_{one}", rows[0], clip.positions, labels)
         target = load_index_masks(rows[0], root)
-        return [
-            {"video_id": rows[0]["video_id"], "annotation_pass": int(one), **scores}
-            for one, labels in predicted.items()
-            for scores in score_davis_video(np.concatenate(labels), target, matching=self.matching)
-        ]
+        results = []
+        for one, labels in predicted.items():
+            asked = {object_id: rows[number] for number in groups[one] for object_id in rows[number]["object_ids"]}
+            for scores in score_davis_video(np.concatenate(labels), target, matching=self.matching):
+                row = asked.get(scores["object_id"], {})  # objects without a sentence count, too
+                sentence = {column: row.get(column) for column in ("expression_id", "expression")}
+                results.append({"video_id": rows[0]["video_id"], "annotation_pass": int(one), **sentence, **scores})
+        return results
+
+    def show(self, result: Mapping[str, Any], rows: Sequence[Row], root: Path | None, predictor: Any) -> Shown:
+        row, positions = rows[0], _shown_positions(rows[0])
+        groups = {int(one): numbers for one, numbers in self._groups(rows).items()}
+        group = groups[result["annotation_pass"]]
+        labels = _predict_again(rows, root, predictor, positions, lambda clip: next(iter(clip.label_maps([group]))))
+        what = f"pass {result['annotation_pass']}, object {result['object_id']}"
+        return Shown(
+            row,
+            positions,
+            np.zeros_like(labels, bool) if result["pred_id"] is None else labels == result["pred_id"],
+            load_index_masks(row, root, positions) == result["object_id"],
+            "(an object without a sentence)" if result["expression"] is None else result["expression"],
+            f"{_j_and_f(result)}, {row['video_id']}, {what}",
+            f"{row['video_id']}_{what.replace(', ', '_').replace(' ', '_')}",
+        )
 
     def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
         """Means over the objects of each pass, and of the passes."""
@@ -253,16 +323,14 @@ class RefDavis(Protocol):
         return in_percent(summary) | {"groups": passes}
 
 
-class AnnotatedFrames(Protocol):
-    """A2D-Sentences and JHMDB-Sentences: all queries of one frame, which is seen together with those around it.
+class Detections(Protocol):
+    """All queries of one frame for each expression; what the protocols of single frames share.
 
     Args:
         has_truth: Whether there are masks to compare with.
-        model_type: Of the model, which was published with a number of frames and a way to enlarge masks.
-        window: Number of frames, if not that.
+        model_type: Of the model, which was published with a way to enlarge masks.
     """
 
-    name = "annotated-frames"
     columns = {
         "num_samples": "number",
         **{f"precision_at_{threshold}": f"P@{threshold}" for threshold in PRECISION_THRESHOLDS},
@@ -271,15 +339,66 @@ class AnnotatedFrames(Protocol):
         "map": "mAP",
     }
     headline = ("overall_iou", "overall IoU")
+    ranked_by = "iou"
+
+    def __init__(self, has_truth: bool = True, model_type: str | None = None):
+        super().__init__(has_truth)
+        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
+
+    @abstractmethod
+    def seen_frames(self, rows: Sequence[Row]) -> tuple[Sequence[int], int]:
+        """Positions of the frames that a model sees for a unit, and which of them is compared."""
+
+    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
+        clip, results = predictor.annotated_frame(rows, root, *self.seen_frames(rows)), []
+        for index, (row, image_id) in enumerate(zip(rows, _image_ids(rows))):
+            detections = clip.detections(index, self.resize_logits)
+            if writer is not None:
+                writer.write(row, clip.positions, _judged_mask(detections))
+            target = load_masks(row, root, list(clip.positions))[0]
+            results.append(
+                {column: row[column] for column in ("video_id", "expression_id", "expression")}
+                | {"image_id": image_id}
+                | score_detections(detections["masks"], detections["scores"], target)
+            )
+        return results
+
+    def show(self, result: Mapping[str, Any], rows: Sequence[Row], root: Path | None, predictor: Any) -> Shown:
+        index = _image_ids(rows).index(result["image_id"])
+        clip, row = predictor.annotated_frame(rows, root, *self.seen_frames(rows)), rows[index]
+        positions = list(clip.positions)
+        return Shown(
+            row,
+            positions,
+            _judged_mask(clip.detections(index, self.resize_logits)),
+            load_masks(row, root, positions),
+            row["expression"],
+            f"IoU {100 * result['iou']:.1f}, {row['video_id']}, expression {row['expression_id']}",
+            f"{row['video_id']}_{row['expression_id']}",
+        )
+
+    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
+        return in_percent(summarize_detections(results))
+
+
+class AnnotatedFrames(Detections):
+    """A2D-Sentences and JHMDB-Sentences: a frame is seen together with those around it.
+
+    Args:
+        has_truth: Whether there are masks to compare with.
+        model_type: Of the model, which was published with a number of frames and a way to enlarge masks.
+        window: Number of frames, if not that.
+    """
+
+    name = "annotated-frames"
 
     def __init__(self, has_truth: bool = True, model_type: str | None = None, window: int | None = None):
-        super().__init__(has_truth)
+        super().__init__(has_truth, model_type)
         self.window, self.placement = WINDOWS.get(model_type, DEFAULT_WINDOW)
         if window is not None:
             self.window = window
         if self.window < 1:
             raise ValueError(f"window is {window}, expected at least 1 frame")
-        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -288,58 +407,61 @@ class AnnotatedFrames(Protocol):
     def unit(self, row: Row) -> Any:
         return row["video_id"], *row["annotated_frames"]
 
-    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
-        frame = rows[0]["annotated_frames"][0]
-        window, position = annotation_window(frame, rows[0]["num_frames"], self.window, self.placement)
-        return _score_detections(rows, root, predictor, writer, window, position, self.resize_logits)
-
-    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
-        return in_percent(summarize_detections(results))
+    def seen_frames(self, rows: Sequence[Row]) -> tuple[Sequence[int], int]:
+        return annotation_window(rows[0]["annotated_frames"][0], rows[0]["num_frames"], self.window, self.placement)
 
 
-class Pictures(Protocol):
+class Pictures(Detections):
     """RefCOCO, RefCOCO+ and RefCOCOg: videos of one frame."""
 
     name = "pictures"
-    columns = AnnotatedFrames.columns
-    headline = AnnotatedFrames.headline
 
-    def __init__(self, has_truth: bool = True, model_type: str | None = None):
-        super().__init__(has_truth)
-        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
-
-    def score(self, rows: Sequence[Row], root: Path | None, predictor: Any, writer: Any = None) -> list[dict]:
-        return _score_detections(rows, root, predictor, writer, [0], 0, self.resize_logits)
-
-    def summarize(self, results: Sequence[dict]) -> dict[str, Any]:
-        return in_percent(summarize_detections(results))
+    def seen_frames(self, rows: Sequence[Row]) -> tuple[Sequence[int], int]:
+        return [0], 0
 
 
-def _score_detections(
+def _image_ids(rows: Sequence[Row]) -> list[str]:
+    """A key for each row of a unit; a list of samples may have one twice."""
+    seen: Counter = Counter()
+    keys = []
+    for row in rows:
+        keys.append(f"{row['video_id']}/{row['expression_id']}/{seen[row['expression_id']]}")
+        seen[row["expression_id"]] += 1
+    return keys
+
+
+def _judged_mask(detections: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Mask `(1, height, width)` of the detection with the highest score; of equal scores the last one is judged."""
+    scores = detections["scores"]
+    judged = max(range(len(scores)), key=lambda number: (scores[number], number))
+    return detections["masks"][judged : judged + 1]
+
+
+def _shown_positions(row: Row) -> list[int]:
+    """A few of the frames that count, from the first to the last."""
+    counted = range(row["num_frames"]) if row["annotated_frames"] is None else row["annotated_frames"]
+    return [counted[index] for index in np.unique(np.linspace(0, len(counted) - 1, FRAMES_SHOWN).round().astype(int))]
+
+
+def _predict_again(
     rows: Sequence[Row],
     root: Path | None,
     predictor: Any,
-    writer: Any,
-    window: Sequence[int],
-    position: int,
-    resize_logits: bool,
-) -> list[dict]:
-    clip, results = predictor.annotated_frame(rows, root, window, position), []
-    seen: Counter = Counter()  # a list of samples may have one twice
-    for index, row in enumerate(rows):
-        detections = clip.detections(index, resize_logits)
-        if writer is not None:
-            # Of equal scores the last one is judged.
-            judged = max(range(len(detections["scores"])), key=lambda number: (detections["scores"][number], number))
-            writer.write(row, clip.positions, detections["masks"][judged : judged + 1])
-        target = load_masks(row, root, list(clip.positions))[0]
-        results.append(
-            {column: row[column] for column in ("video_id", "expression_id", "expression")}
-            | {"image_id": f"{row['video_id']}/{row['expression_id']}/{seen[row['expression_id']]}"}
-            | score_detections(detections["masks"], detections["scores"], target)
-        )
-        seen[row["expression_id"]] += 1
-    return results
+    positions: Sequence[int],
+    of_clip: Callable[[Any], np.ndarray],
+) -> np.ndarray:
+    """What `of_clip` gives for all frames of the clips of a video, of some frames only."""
+    kept = []
+    for clip in predictor.clips(rows, root):
+        chosen = np.isin(clip.positions, positions)
+        if chosen.any():
+            kept.append(of_clip(clip)[chosen])
+    return np.concatenate(kept)
+
+
+def _j_and_f(result: Mapping[str, Any]) -> str:
+    j_and_f, j_mean, f_mean = (100 * result[key] for key in ("j_and_f", "j_mean", "f_mean"))
+    return f"J&F {j_and_f:.1f} (J {j_mean:.1f}, F {f_mean:.1f})"
 
 
 def _targets(rows: Sequence[Row], root: Path | None, positions: Sequence[int]) -> Iterator[np.ndarray]:

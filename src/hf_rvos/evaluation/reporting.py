@@ -11,23 +11,20 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What people look at: tables, a chart, and pictures of the worst rows."""
+"""What people look at: tables, a chart, and pictures of the worst results."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from hf_rvos.data.media import load_masks
+from hf_rvos.data.media import load_clip
+from hf_rvos.evaluation.protocols import Protocol
 from hf_rvos.utils.charts import save_bar_chart
 from hf_rvos.utils.files import replace_when_done
 from hf_rvos.utils.visualization import draw_comparison
-
-
-FRAMES_SHOWN = 4
 
 
 def markdown_table(summary: Mapping[str, Any], columns: Mapping[str, str]) -> str:
@@ -77,42 +74,34 @@ def save_chart(path: Path, summaries: Mapping[str, Mapping[str, Any]], key: str,
 
 
 def draw_worst(
-    folder: Path, results: Sequence[Mapping[str, Any]], units: Any, root: Path | None, predictor: Any, number: int
+    folder: Path,
+    results: Sequence[Mapping[str, Any]],
+    protocol: Protocol,
+    units: Callable[[int], Sequence[Mapping[str, Any]]],
+    root: Path | None,
+    predictor: Any,
+    number: int,
 ) -> None:
-    """Predict the videos of the rows with the lowest J&F again, and draw what was predicted and what is true.
+    """Predict the units of the worst results again, and draw what was predicted and what is true.
 
     Args:
         folder: Where the pictures go; those of earlier calls are removed.
-        results: Of the per-expression protocol, with the `video` that each is from.
-        units: The rows of a video, by its number.
+        results: Of the protocol, with the number of the unit that each is from as `video`.
+        protocol: How they were scored.
+        units: The rows of a unit, by its number.
         root: Folder of the data set.
         predictor: What they were predicted with.
         number: How many are drawn.
     """
     folder.mkdir(exist_ok=True)
     drawn = set()
-    worst = sorted(results, key=lambda result: result["j_and_f"])[:number]
+    worst = sorted(results, key=lambda result: result[protocol.ranked_by])[:number]
     for rank, result in enumerate(worst, start=1):
-        rows = units(result["video"])
-        index = [row["expression_id"] for row in rows].index(result["expression_id"])
-        shown = set(np.linspace(0, rows[0]["num_frames"] - 1, FRAMES_SHOWN).round().astype(int).tolist())
-        frames, masks, kept = [], [], []
-        for clip in predictor.clips(rows, root):
-            chosen = [offset for offset, position in enumerate(clip.positions) if position in shown]
-            if chosen:
-                frames.append(clip.frames[chosen])
-                masks.append(clip.track(index)["masks"][chosen])
-                kept += [clip.positions[offset] for offset in chosen]
-        j_and_f, j_mean, f_mean = (100 * result[key] for key in ("j_and_f", "j_mean", "f_mean"))
-        lines = [
-            result["expression"],
-            f"J&F {j_and_f:.1f} (J {j_mean:.1f}, F {f_mean:.1f}), {result['video_id']}, expression "
-            f"{result['expression_id']}; bright: predicted, white line: true",
-        ]
-        target = load_masks(rows[index], root, kept)
-        strip = draw_comparison(np.concatenate(frames), np.concatenate(masks), target, lines, FRAMES_SHOWN)
-        name = f"{result['video_id']}_{result['expression_id']}".replace("/", "-")
-        path = folder / f"{rank:02d}_{name}.png"
+        shown = protocol.show(result, units(result["video"]), root, predictor)
+        frames = load_clip(shown.row, root, shown.positions)
+        lines = [shown.text, f"{shown.caption}; bright: predicted, white line: true"]
+        strip = draw_comparison(frames, shown.predicted, shown.target, lines, len(frames))
+        path = folder / f"{rank:02d}_{shown.name.replace('/', '-')}.png"
         with replace_when_done(path) as temporary:
             Image.fromarray(strip).save(temporary)
         drawn.add(path)

@@ -32,7 +32,7 @@ from hf_rvos.data.image_files import write_index_png
 from hf_rvos.data.loading import load_with_report
 from hf_rvos.data.moving_shapes import SPLIT_SIZES, VERSION
 from hf_rvos.evaluation.prediction import ModelPredictor
-from hf_rvos.evaluation.protocols import PerExpression, Protocol, find_protocol
+from hf_rvos.evaluation.protocols import Protocol, find_protocol
 from hf_rvos.evaluation.reporting import draw_worst, markdown_table, save_chart
 from hf_rvos.evaluation.result_folder import ResultFolder, versions, write_rows
 from hf_rvos.evaluation.submission import TOP_FOLDERS, check_complete, mask_path, write_submission
@@ -201,10 +201,10 @@ def evaluate(
         benchmark: What to evaluate on.
         predictor: Such as [`~hf_rvos.evaluation.prediction.ModelPredictor`].
         described: What it predicts with (checkpoint, threshold and so on), for the reports.
-        output: Folder for `metrics.json`, `metrics.md`, `expressions.csv`, `chart.png`, pictures of the worst rows in
-            `worst`, the masks in `masks`, and `submission.zip` for a server.
+        output: Folder for `metrics.json`, `metrics.md`, `expressions.csv`, `chart.png`, pictures of the worst results
+            in `worst`, the masks in `masks`, and `submission.zip` for a server.
         save_masks: Whether masks are written as well. Without ground truth they always are.
-        num_worst: How many of the worst expressions are drawn.
+        num_worst: How many of the worst results are drawn.
         on_video: Called after each video with the number of those finished by this process, and of all it has to do.
 
     Returns:
@@ -248,8 +248,8 @@ def evaluate(
         save_chart(
             results.folder / "chart.png", {settings.get("checkpoint", "predictions"): metrics}, key, title, label
         )
-        if num_worst and isinstance(protocol, PerExpression):
-            draw_worst(results.folder / "worst", scored, loaded.unit, loaded.root, predictor, num_worst)
+        if num_worst:
+            draw_worst(results.folder / "worst", scored, protocol, loaded.unit, loaded.root, predictor, num_worst)
     with replace_when_done(results.folder / "metrics.md") as path:
         path.write_text(report_text(metrics, settings, protocol) + "\n", encoding="utf-8")
     with replace_when_done(results.folder / "metrics.json") as path:  # last: it says that all is there
