@@ -171,6 +171,12 @@ def box_polygon(left: int, top: int, right: int, bottom: int) -> list[float]:
     return [float(value) for value in (left, top, right, top, right, bottom, left, bottom)]
 
 
+def box_of(mask: np.ndarray) -> list[float]:
+    """Box around a mask as COCO has it: left, top, width, height."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return [float(value) for value in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)]
+
+
 def write_refcoco(root: Path) -> dict[str, list[tuple]]:
     """Write RefCOCO split by unc and return (sentence id, sentence, raw, image, annotation, mask) of each split."""
     rng = np.random.default_rng(0)
@@ -200,6 +206,7 @@ def write_refcoco(root: Path) -> dict[str, list[tuple]]:
                 "image_id": image,
                 "category_id": 90,
                 "iscrowd": int(annotation > 100),
+                "bbox": box_of(mask),
                 "segmentation": segmentation,
             }
         )

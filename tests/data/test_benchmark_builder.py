@@ -18,13 +18,16 @@ import shutil
 
 import numpy as np
 import pytest
+from datasets import Features
 
+from hf_rvos.data import benchmark_builder
 from hf_rvos.data.benchmark_builder import Report, clean_expression, read_json, read_videos
 from hf_rvos.data.custom import Custom
 from hf_rvos.data.jhmdb_sentences import JHMDBSentences
 from hf_rvos.data.ref_davis17 import RefDAVIS17
 from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS
 from hf_rvos.data.revos import ReVOS
+from hf_rvos.data.schema import FEATURES
 from tests.data.roots import ref_davis17, ref_youtube_vos, revos, write_image
 from tests.data.sentence_roots import write_custom
 
@@ -188,6 +191,13 @@ def test_every_file_that_rows_depend_on_makes_them_stale(tmp_path, write, name):
     with open(tmp_path / "root" / name, "ab") as file:
         file.write(b"more")
     assert builder(tmp_path / "root", cache_dir=tmp_path / "cache").config.fingerprint != before
+
+
+def test_rows_with_other_columns_are_stale(root, tmp_path, monkeypatch):
+    before = RefYouTubeVOS(root, cache_dir=tmp_path / "cache").cache_dir
+    fewer = Features({name: FEATURES[name] for name in FEATURES if name != "boxes"})
+    monkeypatch.setattr(benchmark_builder, "FEATURES", fewer)
+    assert RefYouTubeVOS(root, cache_dir=tmp_path / "cache").cache_dir != before
 
 
 def test_a_moved_root_keeps_its_rows(root, tmp_path):

@@ -23,6 +23,7 @@ from hf_rvos.data.moving_shapes import (
     draw_clip,
     generate_video,
 )
+from hf_rvos.data.moving_shapes import builder as builder_module
 from hf_rvos.data.moving_shapes.builder import MOVING_SHAPES_FEATURES
 from hf_rvos.data.schema import FEATURES
 
@@ -50,6 +51,15 @@ def rows(builder):
 def test_rows_have_the_columns_of_every_benchmark_and_three_more(rows):
     assert rows.features == MOVING_SHAPES_FEATURES
     assert set(rows.features) - set(FEATURES) == {"skill", "phrasing_seen", "program"}
+
+
+def test_rows_with_other_columns_are_stale(tmp_path, monkeypatch):
+    def cache_dir():
+        return MovingShapes(cache_dir=str(tmp_path), config_name="all", **PARAMETERS).cache_dir
+
+    before = cache_dir()
+    monkeypatch.setattr(builder_module, "MOVING_SHAPES_FEATURES", FEATURES)
+    assert cache_dir() != before
 
 
 def test_rows_are_those_of_the_generator_in_order(rows):

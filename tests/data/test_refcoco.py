@@ -77,6 +77,10 @@ def check_content(row, wanted, root):
     mask = load_masks(row, root)
     assert mask.sum() == wanted["mask_area"]
     assert list(mask.shape) == [1, *wanted["size_hw"]] == [1, row["height"], row["width"]]
+    ((left, top, right, bottom),) = row["boxes"]
+    outside = mask[0].copy()
+    outside[int(top) : int(bottom), int(left) : int(right)] = False
+    assert not outside.any() and mask.any()
 
 
 def test_rows_are_those_of_the_shared_sample(shared_dir):
@@ -106,6 +110,18 @@ def test_a_row_is_a_video_of_one_frame(root):
     # The name in the references ends in the id of the annotation; that of the image does not.
     assert row["frames"] == ["COCO_train2014_000000000711"]
     assert load_clip(row, root).shape == (1, HEIGHT, WIDTH, 3)
+
+
+def test_the_box_is_that_of_the_annotation_as_corners(root):
+    edit_json(root / "refcoco" / "instances.json", lambda coco: coco["annotations"][1].update(bbox=[1, 2.25, 3, 4]))
+    assert [row["boxes"] for row in rows_of(root, "train")] == [[[1, 2.25, 4, 6.25]]] * 2
+
+
+def test_annotations_may_have_no_boxes(root):
+    edit_json(root / "refcoco" / "instances.json", lambda coco: [entry.pop("bbox") for entry in coco["annotations"]])
+    report = Report()
+    assert [row["boxes"] for row in rows_of(root, "train", report)] == [None] * 2
+    assert report.faults == {}
 
 
 def test_sentences_about_crowds_are_left_out_and_counted(root):
@@ -148,7 +164,7 @@ def test_converted_files_give_the_same_rows(root, layout):
     (root / "refcoco" / "refs(unc).p").unlink()
     rows = rows_of(root, "train", layout=layout)
     assert [row["expression_id"] for row in rows] == ["1", "2"]
-    same = ("video_id", "expression", "object_ids", "frames", "masks", "categories", "height", "width")
+    same = ("video_id", "expression", "object_ids", "frames", "masks", "boxes", "categories", "height", "width")
     assert [[row[column] for column in same] for row in rows] == [[row[column] for column in same] for row in expected]
 
 
@@ -214,6 +230,13 @@ def test_a_mask_that_cannot_be_is_skipped_and_counted(root, segmentation):
     report = Report()
     assert rows_of(root, "train", report) == []
     assert report.faults == {"unreadable masks": 1}
+
+
+def test_a_box_that_cannot_be_is_skipped_and_counted(root):
+    edit_json(root / "refcoco" / "instances.json", lambda coco: coco["annotations"][1].update(bbox=[0, 0, -5, 5]))
+    report = Report()
+    assert rows_of(root, "train", report) == []
+    assert report.faults == {"unreadable boxes": 1}
 
 
 def test_references_with_a_class_are_refused(root):

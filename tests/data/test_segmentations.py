@@ -11,12 +11,12 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Masks of COCO files in their three forms."""
+"""Masks of COCO files in their three forms, and boxes."""
 
 import numpy as np
 import pytest
 
-from hf_rvos.data.segmentations import encode_segmentation
+from hf_rvos.data.segmentations import box_corners, encode_segmentation
 from hf_rvos.ops.rle import decode_rle, encode_rle
 
 
@@ -83,3 +83,26 @@ def test_every_cut_of_a_code_is_an_error():
 def test_what_pycocotools_should_not_see_is_an_error(segmentation, match):
     with pytest.raises(ValueError, match=match):
         encode_segmentation(segmentation, 4, 5)
+
+
+def test_corners_of_a_box_are_left_top_right_bottom():
+    assert box_corners([1, 2.5, 3, 4], 10, 10) == [1.0, 2.5, 4.0, 6.5]
+
+
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        None,
+        "1 2 3 4",
+        [1, 2, 3],
+        [1, 2, 3, "4"],
+        [1, 2, -3, 4],
+        [1, 2, 3, float("nan")],
+        [1, 2, 3, 1e7],
+        [[1, 2, 3, 4]],
+    ],
+    ids=str,
+)
+def test_what_is_no_box_is_an_error(bbox):
+    with pytest.raises(ValueError, match=r"bbox is .*, expected \[left, top, width, height\] in a picture of 4x5"):
+        box_corners(bbox, 4, 5)

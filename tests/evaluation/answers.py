@@ -26,6 +26,7 @@ class KnownClip:
     positions: range
     answer: object
     score: float | None
+    box: object = None
 
     def track(self, index):
         return {"masks": self.answer(self.rows[index])[list(self.positions)], "score": self.score}
@@ -38,7 +39,8 @@ class KnownClip:
             yield maps
 
     def detections(self, index, resize_logits):
-        return {"masks": self.track(index)["masks"], "scores": np.ones(1)}
+        boxes = {} if self.box is None else {"boxes": [self.box(self.rows[index])]}
+        return {"masks": self.track(index)["masks"], "scores": np.ones(1)} | boxes
 
 
 class Answers:
@@ -48,12 +50,13 @@ class Answers:
         answer: Gives the masks.
         clip_length: Frames that are said together.
         score: How sure it is.
+        box: Gives the box of a single frame, xyxy in pixels; there is none if it is None.
     """
 
     model_type = None
 
-    def __init__(self, answer, clip_length=36, score=None):
-        self.answer, self.clip_length, self.score = answer, clip_length, score
+    def __init__(self, answer, clip_length=36, score=None, box=None):
+        self.answer, self.clip_length, self.score, self.box = answer, clip_length, score, box
         self.asked, self.windows = [], []
 
     def prepare(self, rows, protocol):
@@ -68,4 +71,4 @@ class Answers:
     def annotated_frame(self, rows, root, window, position):
         self.asked.append([row["expression_id"] for row in rows])
         self.windows.append((window, position))
-        return KnownClip(rows, range(window[position], window[position] + 1), self.answer, 0.5)
+        return KnownClip(rows, range(window[position], window[position] + 1), self.answer, 0.5, self.box)

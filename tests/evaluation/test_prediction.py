@@ -182,6 +182,10 @@ def test_a_single_frame_has_the_masks_of_all_queries(model, root, rows, calls):
         detections = clip.detections(1, resize_logits)
         assert detections["masks"].shape == (model.config.num_queries, HEIGHT, WIDTH)
         assert (np.diff(detections["scores"]) <= 0).all()
+        left, top, right, bottom = detections["boxes"].T  # of pixels of the frame
+        assert (
+            len(left) == model.config.num_queries and right.max() > 2 and (left < right).all() and (top < bottom).all()
+        )
 
 
 def test_maps_of_a_group_have_the_ids_of_its_sentences(model, root, rows):

@@ -478,6 +478,7 @@ def frame_rows(frame=0, num_frames=8):
             "mask_kind": "rle",
             "mask_dir": None,
             "masks": roots.mask_codes(track),
+            "boxes": None,
         }
         for number, track in enumerate(masks)
     ]
@@ -533,16 +534,47 @@ def test_only_the_annotated_frame_is_compared():
     assert {row["iou"] for row in AnnotatedFrames().score(rows, None, Answers(answer))} == {1.0}
 
 
+def picture_rows(root):
+    write_refcoco(root)
+    return list(read_refcoco(root, "train", Report(), name="refcoco", split_by="unc"))
+
+
 def test_pictures_are_seen_alone_and_scored_as_single_frames(tmp_path):
-    write_refcoco(tmp_path)
-    rows = list(read_refcoco(tmp_path, "train", Report(), name="refcoco", split_by="unc"))
-    protocol = find_protocol("refcoco")
+    rows, protocol = picture_rows(tmp_path), find_protocol("refcoco")
     assert isinstance(protocol, Pictures)
     predictor, results = Answers(partial(truth, tmp_path)), []
     for unit in protocol.units(Dataset.from_list(rows)):
         results += protocol.score([rows[index] for index in unit], tmp_path, predictor)
     assert {(tuple(window), position) for window, position in predictor.windows} == {((0,), 0)}
     assert protocol.summarize(results)["overall_iou"] == 100
+
+
+def box_scores(rows, root, box):
+    summary = Pictures().summarize(score(Pictures(), rows, root, nothing, box=box))
+    return [summary.get(f"box_{name}") for name in ("precision_at_0.5", "overall_iou", "mean_iou")]
+
+
+def test_true_boxes_of_pictures_score_100_whatever_the_masks(tmp_path):
+    found = box_scores(picture_rows(tmp_path), tmp_path, lambda row: row["boxes"][0])
+    assert found == pytest.approx([100, 100, 100], abs=1e-4)  # means of numbers in float32
+
+
+# A box of 30x20 pixels, moved to the right.
+@pytest.mark.parametrize("shift, precision, iou", [(10, 0, 20 / 40), (9, 100, 21 / 39), (30, 0, 0)])
+def test_a_box_beside_the_true_one_has_the_known_score(tmp_path, shift, precision, iou):
+    rows = picture_rows(tmp_path)
+    assert [row["boxes"] for row in rows] == [[[0, 0, 30, 20]]] * 2
+    found = box_scores(rows, tmp_path, lambda row: [shift, 0, 30 + shift, 20])
+    assert found == pytest.approx([precision, 100 * iou, 100 * iou], abs=1e-4)
+
+
+@pytest.mark.parametrize("lacking", ["predicted", "true"])
+def test_without_boxes_there_are_no_numbers_of_boxes(tmp_path, lacking):
+    rows = picture_rows(tmp_path)
+    if lacking == "true":
+        rows = [row | {"boxes": None} for row in rows]
+    box = None if lacking == "predicted" else (lambda row: [0, 0, 1, 1])
+    assert box_scores(rows, tmp_path, box) == [None, None, None]
 
 
 # Which protocol.

@@ -359,6 +359,9 @@ def test_best_masks_of_single_frames_that_were_written_have_the_same_iou(predict
     again = evaluate(benchmark, folder, {}, tmp_path / "folder", num_worst=3)
     for key in ("num_samples", "overall_iou", "mean_iou", "precision_at_0.5"):
         assert again[key] == metrics[key]
+    # Files of masks have no boxes, and A2D-Sentences has none to compare with.
+    assert ("box_mean_iou" in metrics) == (name == "refcoco") and "box_mean_iou" not in again
+    assert ("box P@0.5" in (tmp_path / "model" / "metrics.md").read_text()) == (name == "refcoco")
     pictures = files_of(tmp_path / "model" / "worst")
     assert files_of(tmp_path / "folder" / "worst") == pictures and pictures
     assert metrics["overall_iou"] > 0

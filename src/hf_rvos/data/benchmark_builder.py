@@ -312,7 +312,7 @@ class BenchmarkConfig(datasets.BuilderConfig):
     def create_config_id(self, config_kwargs: dict, custom_features: Any = None) -> str:
         # Rows hold no absolute path and do not depend on strictness: a moved root keeps its cached rows.
         kept = {name: value for name, value in config_kwargs.items() if name not in ("data_dir", "strict")}
-        return super().create_config_id(kept, custom_features)
+        return super().create_config_id(kept, custom_features or FEATURES)  # cached rows have these columns
 
 
 class BenchmarkBuilder(datasets.GeneratorBasedBuilder):

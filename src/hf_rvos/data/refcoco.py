@@ -31,7 +31,7 @@ from hf_rvos.data.benchmark_builder import (
     row,
 )
 from hf_rvos.data.pickles import load_plain_pickle
-from hf_rvos.data.segmentations import encode_segmentation
+from hf_rvos.data.segmentations import box_corners, encode_segmentation
 from hf_rvos.utils.files import check_name
 
 
@@ -131,6 +131,11 @@ def read_rows(
         except ValueError as error:
             report.add("unreadable masks", f"{what}, annotation {annotation['id']}: {error}")
             continue
+        try:
+            boxes = [box_corners(annotation["bbox"], height, width)] if "bbox" in annotation else None
+        except ValueError as error:
+            report.add("unreadable boxes", f"{what}, annotation {annotation['id']}: {error}")
+            continue
         for expression_id, text, raw in sentences:
             if not text.strip():
                 report.add("expressions without text", f"{what}, sentence {expression_id}")
@@ -149,6 +154,7 @@ def read_rows(
                 media_kind="image",
                 mask_kind="rle",
                 masks=[code],
+                boxes=boxes,
                 height=height,
                 width=width,
             )

@@ -19,8 +19,9 @@ from datasets import Features, List, Value
 RLE = {"size": List(Value("int32")), "counts": Value("string")}
 
 # `frames` are names in order; `media_dir` and `mask_dir` are relative to the root given to builder and transform, so
-# that moving the data does not invalidate rows. None in `object_ids` means unknown and [] no target; in `masks` None
-# means that the target is absent from that frame; in `annotated_frames` it means all.
+# that moving the data does not invalidate rows. `masks` and `boxes` (xyxy in pixels) have an entry for each frame,
+# None where the target is absent; all of `boxes` is None where a benchmark comes with masks only. None in
+# `object_ids` means unknown and [] no target; in `annotated_frames` it means all.
 FEATURES = Features(
     {
         "dataset": Value("string"),
@@ -37,6 +38,7 @@ FEATURES = Features(
         "mask_kind": Value("string"),
         "mask_dir": Value("string"),
         "masks": List(RLE),
+        "boxes": List(List(Value("float64"))),
         "annotated_frames": List(Value("int32")),
         "height": Value("int32"),
         "width": Value("int32"),

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The forms in which COCO files keep a mask, checked and brought to the compressed one of the shared schema.
+"""The forms in which COCO files keep masks and boxes, checked and brought to those of the shared schema.
 
 pycocotools is written in C and trusts its input: a damaged code can make it read or write past the end of its memory.
 So everything is checked before it gets there.
@@ -51,10 +51,43 @@ def encode_segmentation(segmentation: Any, height: int, width: int) -> dict[str,
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
 
 
+def box_corners(bbox: Any, height: int, width: int) -> list[float]:
+    """The `bbox` of a COCO annotation as xyxy.
+
+    Args:
+        bbox: Left, top, width and height in pixels.
+        height: Of the image.
+        width: Of the image.
+
+    Returns:
+        Left, top, right and bottom in pixels.
+
+    Raises:
+        ValueError: if it is no box or does not fit the image.
+    """
+    limit = _farthest_point(height, width)
+    if (
+        not isinstance(bbox, list)
+        or len(bbox) != 4
+        or not all(_is_number(value) and abs(value) <= limit for value in bbox)
+        or min(bbox[2:]) < 0
+    ):
+        raise ValueError(
+            f"bbox is {str(bbox)[:80]}, expected [left, top, width, height] in a picture of {height}x{width}"
+        )
+    left, top, box_width, box_height = map(float, bbox)
+    return [left, top, left + box_width, top + box_height]
+
+
+def _farthest_point(height: int, width: int) -> int:
+    """Annotators stray over the border, but not by pictures."""
+    return 4 * (height + width)
+
+
 def _check_polygons(polygons: Any, height: int, width: int) -> None:
     if not isinstance(polygons, list) or not polygons:
         raise ValueError(f"segmentation is {str(polygons)[:80]}, expected polygons or a run-length code")
-    limit = 4 * (height + width)  # annotators stray over the border, but not by pictures
+    limit = _farthest_point(height, width)
     for polygon in polygons:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError(

@@ -103,7 +103,7 @@ class ClipPrediction:
             yield labels.cpu().numpy()
 
     def detections(self, index: int, resize_logits: bool) -> dict[str, Any]:
-        """All queries of an expression of one annotated frame, best first."""
+        """All queries of an expression of one annotated frame, best first; boxes are xyxy in pixels."""
         detections = self.processor.post_process_instance_segmentation(
             self._of_expression(index),
             target_sizes=[self.frame_size],

@@ -355,12 +355,15 @@ class Detections(Protocol):
             detections = clip.detections(index, self.resize_logits)
             if writer is not None:
                 writer.write(row, clip.positions, _judged_mask(detections))
-            target = load_masks(row, root, list(clip.positions))[0]
-            results.append(
-                {column: row[column] for column in ("video_id", "expression_id", "expression")}
-                | {"image_id": image_id}
-                | score_detections(detections["masks"], detections["scores"], target)
+            scores = score_detections(
+                detections["masks"],
+                detections["scores"],
+                load_masks(row, root, list(clip.positions))[0],
+                boxes=detections.get("boxes"),
+                gt_box=None if row["boxes"] is None else row["boxes"][clip.positions[0]],
             )
+            columns = {column: row[column] for column in ("video_id", "expression_id", "expression")}
+            results.append(columns | {"image_id": image_id} | scores)
         return results
 
     def show(self, result: Mapping[str, Any], rows: Sequence[Row], root: Path | None, predictor: Any) -> Shown:
@@ -412,9 +415,17 @@ class AnnotatedFrames(Detections):
 
 
 class Pictures(Detections):
-    """RefCOCO, RefCOCO+ and RefCOCOg: videos of one frame."""
+    """RefCOCO, RefCOCO+ and RefCOCOg: videos of one frame.
+
+    Boxes are compared as well, where data set and predictor have them.
+    """
 
     name = "pictures"
+    columns = Detections.columns | {
+        "box_precision_at_0.5": "box P@0.5",
+        "box_overall_iou": "box overall IoU",
+        "box_mean_iou": "box mean IoU",
+    }
 
     def seen_frames(self, rows: Sequence[Row]) -> tuple[Sequence[int], int]:
         return [0], 0

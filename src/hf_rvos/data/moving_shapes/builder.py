@@ -55,6 +55,10 @@ class MovingShapesBuilderConfig(datasets.BuilderConfig):
     splits: tuple[str, ...] | None = None
     version: str = VERSION
 
+    def create_config_id(self, config_kwargs: dict, custom_features: Any = None) -> str:
+        # The version is that of the drawings: rows that were cached with other columns are stale all the same.
+        return super().create_config_id(config_kwargs, custom_features or MOVING_SHAPES_FEATURES)
+
     def drawing(self) -> MovingShapesConfig:
         """What the generator needs to know."""
         return MovingShapesConfig(self.height, self.width, self.num_frames, self.fps, self.name, str(self.version))
@@ -119,6 +123,7 @@ def build_rows(split: str, index: int, config: MovingShapesConfig) -> list[dict[
         "media_kind": "generated",
         "mask_kind": "rle",
         "mask_dir": None,
+        "boxes": None,
         "annotated_frames": None,
         "height": config.height,
         "width": config.width,
