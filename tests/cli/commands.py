@@ -23,12 +23,13 @@ def run(*arguments):
 
 
 def assert_refused(result, message, folder):
-    """One line says what is wrong, and nothing is left in a folder."""
-    assert_one_line(result, message)
+    """A message says what is wrong, and nothing is left in a folder."""
+    assert_error(result, message)
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
 
-def assert_one_line(result, message):
+def assert_error(result, message):
+    """A message says what is wrong."""
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert "Traceback" not in result.output

@@ -16,13 +16,14 @@ import typer
 
 from hf_rvos.cli.common import (
     Dtype,
-    bad_input_as_one_line,
+    bad_input_reported,
     check_device,
     dataset_options,
     load_segmenter,
     refuse_both,
 )
-from tests.cli.commands import run
+from hf_rvos.data.mevis import MeViS
+from tests.cli.commands import assert_refused, run
 
 
 def test_help_names_the_commands():
@@ -42,15 +43,27 @@ def test_help_names_the_commands_of_a_group(group, commands):
 
 
 @pytest.mark.parametrize("error", [ValueError, FileNotFoundError, PermissionError])
-def test_bad_input_is_one_line_and_exit_code_2(capsys, error):
-    with pytest.raises(typer.Exit) as exit, bad_input_as_one_line():
-        raise error("what came,\n   what was wanted")
+def test_bad_input_is_a_message_and_exit_code_2(capsys, error):
+    with pytest.raises(typer.Exit) as exit, bad_input_reported():
+        raise error("what came, what was wanted")
     assert exit.value.exit_code == 2
     assert capsys.readouterr().err == "error: what came, what was wanted\n"
 
 
+def test_lines_of_a_message_are_kept_with_their_indents(capsys):
+    with pytest.raises(typer.Exit), bad_input_reported():
+        raise ValueError("expected \nroot/\n  train/  \n\n  valid/\n")
+    assert capsys.readouterr().err == "error: expected\nroot/\n  train/\n\n  valid/\n"
+
+
+def test_the_tree_that_a_data_set_needs_is_printed_as_a_tree(here):
+    result = run("data", "export", "mevis", "output", "--split", "valid", "--data-dir", here)
+    assert_refused(result, "has no split of MeViS. It is expected to look like\n", here)
+    assert set(MeViS.LAYOUT.splitlines()) <= set(result.stderr.splitlines())
+
+
 def test_other_errors_are_not_hidden():
-    with pytest.raises(RuntimeError, match="a bug"), bad_input_as_one_line():
+    with pytest.raises(RuntimeError, match="a bug"), bad_input_reported():
         raise RuntimeError("a bug")
 
 
@@ -90,8 +103,9 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="--model: cannot load"):
+    with pytest.raises(ValueError, match="--model: cannot load") as error:
         load_segmenter(str(tmp_path), "cpu", Dtype.auto)
+    assert "\n" not in str(error.value)  # whatever the library says
 
 
 def test_models_are_loaded_ready_for_use(model):

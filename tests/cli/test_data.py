@@ -22,7 +22,7 @@ from hf_rvos.data.checking import check_dataset
 from hf_rvos.data.media import load_masks
 from hf_rvos.data.ref_davis17 import read_rows as read_ref_davis17
 from hf_rvos.data.ref_youtube_vos import read_rows as read_ref_youtube_vos
-from tests.cli.commands import assert_one_line, run
+from tests.cli.commands import assert_error, run
 from tests.data import roots
 
 
@@ -78,8 +78,8 @@ def test_all_places_are_listed_on_demand(tmp_path):
     ],
     ids=str,
 )
-def test_what_cannot_be_checked_is_refused_in_one_line(here, arguments, message):
-    assert_one_line(run("data", "check", *arguments), message)
+def test_what_cannot_be_checked_is_refused(here, arguments, message):
+    assert_error(run("data", "check", *arguments), message)
 
 
 # hf-rvos data convert-davis
@@ -94,9 +94,9 @@ def test_davis_is_converted_to_the_same_expressions(here):
     assert [row["expression_raw"] for row in before] == [row["expression_raw"] for row in after] != []
 
 
-def test_what_is_not_davis_is_refused_in_one_line(here):
+def test_what_is_not_davis_is_refused(here):
     (here / "raw").mkdir()
-    assert_one_line(run("data", "convert-davis", "raw", "output"), "davis_root: 'raw' does not look like")
+    assert_error(run("data", "convert-davis", "raw", "output"), "davis_root: 'raw' does not look like")
     assert not (here / "output").exists()
 
 
@@ -104,7 +104,7 @@ def test_a_full_folder_is_not_converted_into(here):
     roots.ref_davis17(here)
     (here / "output").mkdir()
     (here / "output" / "notes.txt").write_text("mine")
-    assert_one_line(run("data", "convert-davis", "raw", "output"), "output: the folder 'output' is not empty")
+    assert_error(run("data", "convert-davis", "raw", "output"), "output: the folder 'output' is not empty")
     assert [path.name for path in (here / "output").iterdir()] == ["notes.txt"]
 
 
@@ -147,8 +147,8 @@ def test_limit_takes_the_first_videos(here):
     ],
     ids=str,
 )
-def test_what_cannot_be_exported_is_refused_in_one_line(here, revos, options, message):
+def test_what_cannot_be_exported_is_refused(here, revos, options, message):
     settings = {"--split": "valid", "--data-dir": revos} | dict([options])
     result = run("data", "export", "revos", "output", *(part for pair in settings.items() for part in pair))
-    assert_one_line(result, message)
+    assert_error(result, message)
     assert not list((here / "output").rglob("*.jpg"))

@@ -39,11 +39,8 @@ def test_segment_writes_overlay_masks_and_report_that_agree(here, model, video):
     report = json.loads((here / "out" / "result.json").read_text())
     assert report["video"] == {"source": str(video), "height": 40, "width": 60, "fps": 10.0, "num_frames": 40}
     assert report["model"] == str(model) and report["threshold"] == 0.4
-    assert report["versions"] == {
-        "hf_rvos": hf_rvos.__version__,
-        "transformers": transformers.__version__,
-        "torch": torch.__version__,
-    }
+    known = {package.__name__: package.__version__ for package in (hf_rvos, transformers, torch)}
+    assert known.items() <= report["versions"].items()
 
     expected = tiny_pipeline()(video, text=TEXTS, threshold=0.4)
     for index, (track, of_pipeline) in enumerate(zip(report["tracks"], expected)):

@@ -14,10 +14,7 @@
 """Writes tiny roots of the newer benchmarks, with their peculiarities, and says what a reader must find in them."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -59,43 +56,6 @@ def check_rows(rows, expected, root):
             assert row["mask_kind"] == "none"
         else:
             assert np.array_equal(load_masks(row, root), wanted.masks)
-
-
-def check_against_file(builder, root, path):
-    """Compare all splits with the `expected.json` of the shared miniature data sets."""
-    expected = json.loads(Path(path).read_text(encoding="utf-8"))
-    builder.download_and_prepare()
-    splits = builder.as_dataset()
-    assert set(splits) == set(expected)
-    assert builder.report.faults == {}
-    for split, rows in splits.items():
-        assert len(rows) == len(expected[split]) > 0
-        for row, wanted in zip(rows, expected[split]):
-            for column in ("video_id", "expression_id", "expression", "expression_raw", "object_ids", "frames"):
-                assert row[column] == wanted[column]
-            for column in {"type", "type_id"} & set(wanted):
-                assert row["expression_type"] == str(wanted[column])
-            if wanted["mask_areas"] is None:
-                assert row["mask_kind"] == "none"
-                continue
-            masks = load_masks(row, root)
-            assert [row["height"], row["width"]] == wanted["size_hw"]
-            assert masks.sum((1, 2)).tolist() == wanted["mask_areas"]
-            assert [mask_box(mask) for mask in masks] == wanted["boxes_xyxy"]
-
-
-def mask_box(mask):
-    if not mask.any():
-        return [0, 0, 0, 0]
-    rows, columns = np.nonzero(mask)
-    return [int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())]
-
-
-def fresh_root(shared_dir, folder, name, seed=7):
-    """A miniature data set of another seed than the stored one."""
-    script = [sys.executable, shared_dir / "data/make_fixtures.py"]
-    subprocess.run([*script, "--out", folder, "--seed", str(seed), "--only", name], check=True, capture_output=True)
-    return folder / name
 
 
 class Scene:

@@ -14,8 +14,6 @@
 """Rows and masks of A2D-Sentences."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ import pytest
 from hf_rvos.data.a2d_sentences import A2DSentences, annotation_window, read_instance_mask, read_rows
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.media import load_clip, load_masks
+from tests.data.samples import check_sample
 from tests.data.sentence_roots import HEIGHT, WIDTH, blob, write_a2d, write_h5
 
 
@@ -41,35 +40,9 @@ def rows_of(root, split, report=None):
     return list(read_rows(root, split, report or Report()))
 
 
-def box(mask):
-    """Inclusive pixels, as the expected files have it."""
-    rows, columns = np.nonzero(mask)
-    return [int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max())] if mask.any() else [0, 0, 0, 0]
-
-
-def check_expected(root):
-    for split, expected in json.loads((root / "expected.json").read_text()).items():
-        rows = rows_of(root, split)
-        assert len(rows) == len(expected)
-        for row, wanted in zip(rows, expected):
-            for column in ("video_id", "expression_id", "expression", "expression_raw", "object_ids"):
-                assert row[column] == wanted[column]
-            assert [int(row["frames"][position]) for position in row["annotated_frames"]] == wanted["frames"]
-            assert row["num_frames"] == len(row["frames"]) == wanted["num_video_frames"]
-            masks = load_masks(row, root, row["annotated_frames"])
-            assert [int(mask.sum()) for mask in masks] == wanted["mask_areas"]
-            assert [box(mask) for mask in masks] == wanted["boxes_xyxy"]
-            assert list(masks.shape[1:]) == wanted["size_hw"] == [row["height"], row["width"]]
-
-
-def test_rows_are_those_of_the_shared_sample(shared_dir):
-    check_expected(shared_dir / "data" / "mini" / "a2d_sentences")
-
-
-def test_rows_are_those_of_a_sample_with_another_seed(shared_dir, tmp_path):
-    command = [sys.executable, str(shared_dir / "data" / "make_fixtures.py"), "--out", str(tmp_path), "--seed", "7"]
-    subprocess.run([*command, "--only", "a2d_sentences"], check=True)
-    check_expected(tmp_path / "a2d_sentences")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("a2d_sentences")
+    check_sample(A2DSentences(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

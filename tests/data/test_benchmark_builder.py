@@ -29,6 +29,7 @@ from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS
 from hf_rvos.data.revos import ReVOS
 from hf_rvos.data.schema import FEATURES
 from tests.data.roots import ref_davis17, ref_youtube_vos, revos, write_image
+from tests.data.samples import edit_json
 from tests.data.sentence_roots import write_custom
 
 
@@ -44,10 +45,8 @@ def prepared(root, cache_dir, num_proc=None, **options):
     return builder
 
 
-def edit_json(path, change):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content["videos"])
-    path.write_text(json.dumps(content), encoding="utf-8")
+def edit_videos(path, change):
+    edit_json(path, lambda content: change(content["videos"]))
 
 
 def test_expressions_are_lower_case_with_single_blanks():
@@ -124,7 +123,7 @@ def test_only_splits_that_were_asked_for_are_built(root, tmp_path):
 def test_an_edited_file_gives_new_rows(root, tmp_path):
     before = prepared(root, tmp_path / "cache").as_dataset("train")["expression"]
     path = root / "meta_expressions/train/meta_expressions.json"
-    edit_json(path, lambda videos: videos["0011223344"]["expressions"]["0"].update(exp="owl"))
+    edit_videos(path, lambda videos: videos["0011223344"]["expressions"]["0"].update(exp="owl"))
     after = prepared(root, tmp_path / "cache").as_dataset("train")["expression"]
     assert list(before) == ["a dog", "a dog", "cat"] and list(after) == ["a dog", "a dog", "owl"]
 
@@ -251,13 +250,13 @@ def test_streaming_gives_the_same_rows_in_shards(root, tmp_path):
 
 def test_an_error_of_the_annotations_is_not_wrapped(root, tmp_path):
     path = root / "meta_expressions/train/meta_expressions.json"
-    edit_json(path, lambda videos: videos["0011223344"]["expressions"]["0"].update(obj_id="one"))
+    edit_videos(path, lambda videos: videos["0011223344"]["expressions"]["0"].update(obj_id="one"))
     with pytest.raises(ValueError, match="obj_id of 0011223344/0 is 'one'"):
         prepared(root, tmp_path / "cache")
 
 
 def test_a_name_that_leaves_the_root_stops_the_build(root, tmp_path):
     path = root / "meta_expressions/train/meta_expressions.json"
-    edit_json(path, lambda videos: videos["0011223344"].update(frames=["../../secret"]))
+    edit_videos(path, lambda videos: videos["0011223344"].update(frames=["../../secret"]))
     with pytest.raises(ValueError, match="secret"):
         prepared(root, tmp_path / "cache")

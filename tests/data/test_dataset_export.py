@@ -34,6 +34,7 @@ from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS, read_rows
 from hf_rvos.data.revos import read_rows as read_revos
 from tests.data import roots
 from tests.data.roots import HEIGHT, VOID, WIDTH, Scene, frame_names, mask_codes, write_image
+from tests.data.samples import fresh_root
 
 
 def files_of(folder):
@@ -70,7 +71,7 @@ def test_shared_davis_converts_as_the_official_tool_does(shared_dir, tmp_path):
 
 
 def test_davis_of_another_seed_converts_as_the_official_tool_does(shared_dir, tmp_path):
-    root = roots.fresh_root(shared_dir, tmp_path, "ref_davis")
+    root = fresh_root(shared_dir, tmp_path, "ref_davis")
     assert_same_videos(convert_davis(root / "raw", tmp_path / "output"), root / "converted")
 
 

@@ -15,8 +15,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ import pytest
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.jhmdb_sentences import JHMDBSentences, puppet_mask_shape, read_puppet_mask, read_rows
 from hf_rvos.data.media import load_clip, load_masks
+from tests.data.samples import check_sample
 from tests.data.sentence_roots import HEIGHT, WIDTH, blob, write_jhmdb, write_mat
 
 
@@ -45,35 +44,9 @@ def samples_of(rows):
     return [(row["video_id"], int(row["frames"][row["annotated_frames"][0]])) for row in rows]
 
 
-def box(mask):
-    """Inclusive pixels, as the expected files have it."""
-    rows, columns = np.nonzero(mask)
-    return [int(v) for v in (columns.min(), rows.min(), columns.max(), rows.max())] if mask.any() else [0, 0, 0, 0]
-
-
-def check_expected(root):
-    expected = json.loads((root / "expected.json").read_text())["test"]
-    rows = rows_of(root)
-    assert len(rows) == len(expected)
-    for row, wanted in zip(rows, expected):
-        for column in ("video_id", "expression_id", "expression", "expression_raw", "object_ids"):
-            assert row[column] == wanted[column]
-        assert [int(row["frames"][position]) for position in row["annotated_frames"]] == wanted["frames"]
-        assert row["num_frames"] == wanted["num_video_frames"]
-        masks = load_masks(row, root, row["annotated_frames"])
-        assert [int(mask.sum()) for mask in masks] == wanted["mask_areas"]
-        assert [box(mask) for mask in masks] == wanted["boxes_xyxy"]
-        assert list(masks.shape[1:]) == wanted["size_hw"] == [row["height"], row["width"]]
-
-
-def test_rows_are_those_of_the_shared_sample(shared_dir):
-    check_expected(shared_dir / "data" / "mini" / "jhmdb_sentences")
-
-
-def test_rows_are_those_of_a_sample_with_another_seed(shared_dir, tmp_path):
-    command = [sys.executable, str(shared_dir / "data" / "make_fixtures.py"), "--out", str(tmp_path), "--seed", "7"]
-    subprocess.run([*command, "--only", "jhmdb_sentences"], check=True)
-    check_expected(tmp_path / "jhmdb_sentences")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("jhmdb_sentences")
+    check_sample(JHMDBSentences(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 def test_rows_are_the_given_samples_in_their_order(tmp_path):

@@ -14,25 +14,24 @@
 """Long-RVOS: a folder of masks for each object, and long videos of which little is read."""
 
 import shutil
+from functools import partial
 
 import pytest
 
 from hf_rvos.data import image_files, media
-from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.long_rvos import LongRVOS, read_rows
 from hf_rvos.data.media import load_clip, load_masks
-from tests.data.roots import check_against_file, check_rows, fresh_root, long_rvos
+from tests.data.roots import check_rows, long_rvos
+from tests.data.samples import check_sample, read_with_report
+
+
+rows_of = partial(read_with_report, read_rows)
 
 
 @pytest.fixture
 def written(tmp_path):
     root = tmp_path / "root"
     return root, long_rvos(root)
-
-
-def rows_of(root, split):
-    report = Report()
-    return list(read_rows(root, split, report)), report
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -43,14 +42,9 @@ def test_rows_are_those_that_were_written(written, split):
     assert report.counts == {}
 
 
-def test_shared_root(shared_dir, tmp_path):
-    root = shared_dir / "data/mini/long_rvos"
-    check_against_file(LongRVOS(root, cache_dir=tmp_path), root, root / "expected.json")
-
-
-def test_shared_root_of_another_seed(shared_dir, tmp_path):
-    root = fresh_root(shared_dir, tmp_path, "long_rvos")
-    check_against_file(LongRVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("long_rvos")
+    check_sample(LongRVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 def test_only_the_asked_files_are_opened(written, monkeypatch):

@@ -13,33 +13,25 @@
 # limitations under the License.
 """MeViS: unions of targets, expressions without one, and masks that are missing or do not fit."""
 
-import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
-from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.media import load_masks
 from hf_rvos.data.mevis import MeViS, read_rows
-from tests.data.roots import HEIGHT, WIDTH, check_against_file, check_rows, fresh_root, mevis, write_json
+from tests.data.roots import HEIGHT, WIDTH, check_rows, mevis, write_json
+from tests.data.samples import check_sample, edit_json, read_with_report
+
+
+rows_of = partial(read_with_report, read_rows)
 
 
 @pytest.fixture
 def written(tmp_path):
     root = tmp_path / "root"
     return root, mevis(root)
-
-
-def rows_of(root, split):
-    report = Report()
-    return list(read_rows(root, split, report)), report
-
-
-def edit(path, change):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content)
-    write_json(path, content)
 
 
 @pytest.mark.parametrize("split", ["train", "valid_u", "valid"])
@@ -50,14 +42,9 @@ def test_rows_are_those_that_were_written(written, split):
     assert report.faults == {}
 
 
-def test_shared_root(shared_dir, tmp_path):
-    root = shared_dir / "data/mini/mevis"
-    check_against_file(MeViS(root, cache_dir=tmp_path), root, root / "expected.json")
-
-
-def test_shared_root_of_another_seed(shared_dir, tmp_path):
-    root = fresh_root(shared_dir, tmp_path, "mevis")
-    check_against_file(MeViS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("mevis")
+    check_sample(MeViS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 def test_expressions_without_target_are_kept_and_noted(written):
@@ -94,7 +81,7 @@ def test_videos_without_a_folder_are_left_out_and_counted(written):
 
 def test_a_target_without_masks_leaves_its_expressions_out(written):
     root, _ = written
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks.pop("1"))
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks.pop("1"))
     rows, report = rows_of(root, "valid_u")
     assert [row["object_ids"] for row in rows] == [[0], []]
     assert report.faults == {"missing masks": 2}
@@ -110,7 +97,7 @@ def test_without_the_file_of_masks_there_is_no_ground_truth(written):
 
 def test_a_list_of_masks_that_is_too_short_is_counted(written):
     root, _ = written
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].pop())
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"].pop())
     rows, report = rows_of(root, "valid_u")
     assert rows[0]["masks"][2] is None and len(rows[0]["masks"]) == 3
     assert report.faults == {"mask lists of another length than the video": 2}
@@ -118,11 +105,11 @@ def test_a_list_of_masks_that_is_too_short_is_counted(written):
 
 def test_masks_of_two_sizes_cannot_be_united(written):
     root, _ = written
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"][1].update(size=[3, 4]))
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"][1].update(size=[3, 4]))
     with pytest.raises(ValueError, match="valid_u9/0 in frame 1.*pixels, expected 12"):
         rows_of(root, "valid_u")
     runs = {"size": [3, 4], "counts": [12]}
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
     with pytest.raises(ValueError, match="valid_u9/2 in frame 1.*sizes"):
         rows_of(root, "valid_u")
 
@@ -139,7 +126,7 @@ def test_masks_of_two_sizes_cannot_be_united(written):
 )
 def test_a_damaged_code_does_not_reach_the_decoder(written, code):
     root, _ = written
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, code))
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, code))
     with pytest.raises(ValueError, match="valid_u9/0 in frame 1 cannot be read"):
         rows_of(root, "valid_u")
 
@@ -147,7 +134,7 @@ def test_a_damaged_code_does_not_reach_the_decoder(written, code):
 def test_uncompressed_codes_are_compressed(written):
     root, _ = written
     runs = {"size": [HEIGHT, WIDTH], "counts": [5, 7, HEIGHT * WIDTH - 12]}
-    edit(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
+    edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"].__setitem__(1, runs))
     row = rows_of(root, "valid_u")[0][0]
     assert isinstance(row["masks"][1]["counts"], str)
     assert np.array_equal(np.flatnonzero(load_masks(row, root, [1])[0].T), np.arange(5, 12))
@@ -164,7 +151,7 @@ def test_masks_of_another_form_are_refused(written, content):
 def test_unknown_targets_are_counted(written):
     root, _ = written
     path = root / "valid_u/meta_expressions.json"
-    edit(path, lambda content: content["videos"]["valid_u9"]["expressions"]["0"].pop("anno_id"))
+    edit_json(path, lambda content: content["videos"]["valid_u9"]["expressions"]["0"].pop("anno_id"))
     rows, report = rows_of(root, "valid_u")
     assert rows[0]["mask_kind"] == "none" and rows[1]["mask_kind"] == "rle"
     assert report.faults == {"expressions without anno_id": 1}

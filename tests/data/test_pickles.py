@@ -19,6 +19,7 @@ from collections import OrderedDict
 
 import pytest
 
+from hf_rvos.data import pickles
 from hf_rvos.data.pickles import load_plain_pickle
 
 
@@ -99,7 +100,8 @@ def test_a_missing_file_is_named(tmp_path):
         load_plain_pickle(tmp_path / "b.p")
 
 
-def test_a_file_of_absurd_size_is_refused_unread(tmp_path):
+def test_a_file_of_absurd_size_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "MAX_BYTES", 10)
     (tmp_path / "a.p").write_bytes(pickle.dumps(PLAIN))
     with pytest.raises(ValueError, match="expected at most 10"):
-        load_plain_pickle(tmp_path / "a.p", max_bytes=10)
+        load_plain_pickle(tmp_path / "a.p")

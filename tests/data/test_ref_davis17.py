@@ -15,6 +15,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,17 +24,16 @@ from hf_rvos.data.benchmark_builder import Report, read_videos
 from hf_rvos.data.media import load_index_masks
 from hf_rvos.data.ref_davis17 import RefDAVIS17, read_davis_text, read_davis_videos, read_rows
 from hf_rvos.data.ref_youtube_vos import expressions_file
-from tests.data.roots import VOID, check_against_file, check_rows, fresh_root, ref_davis17
+from tests.data.roots import VOID, check_rows, ref_davis17
+from tests.data.samples import check_sample, read_with_report
+
+
+rows_of = partial(read_with_report, read_rows)
 
 
 @pytest.fixture
 def written(tmp_path):
     return tmp_path, ref_davis17(tmp_path)
-
-
-def rows_of(root, split, **options):
-    report = Report()
-    return list(read_rows(root, split, report, **options)), report
 
 
 def edit_text(root, name, change):
@@ -51,16 +51,10 @@ def test_rows_are_those_that_were_written(written, layout, split):
 
 
 @pytest.mark.parametrize("layout", ["raw", "converted"])
-def test_shared_root(shared_dir, tmp_path, layout):
-    root = shared_dir / "data/mini/ref_davis"
-    check_against_file(RefDAVIS17(root / layout, cache_dir=tmp_path), root / layout, root / "expected.json")
-
-
-@pytest.mark.parametrize("layout", ["raw", "converted"])
-def test_shared_root_of_another_seed(shared_dir, tmp_path, layout):
-    root = fresh_root(shared_dir, tmp_path, "ref_davis")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path, layout):
+    root = sample_root("ref_davis")
     builder = RefDAVIS17(root / layout, cache_dir=tmp_path / "cache")
-    check_against_file(builder, root / layout, root / "expected.json")
+    check_sample(builder, root / layout, root / "expected.json")
 
 
 def test_real_sentences_are_those_of_the_official_converter(shared_dir):

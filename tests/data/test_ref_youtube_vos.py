@@ -13,15 +13,18 @@
 # limitations under the License.
 """Ref-YouTube-VOS: rows, the split `valid`, masks where there are some, and what is missing."""
 
-import json
 import shutil
+from functools import partial
 
 import pytest
 
-from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.media import load_clip
 from hf_rvos.data.ref_youtube_vos import RefYouTubeVOS, read_rows
-from tests.data.roots import check_against_file, check_rows, fresh_root, ref_youtube_vos, write_image, write_json
+from tests.data.roots import check_rows, ref_youtube_vos, write_image
+from tests.data.samples import check_sample, edit_json, read_with_report
+
+
+rows_of = partial(read_with_report, read_rows)
 
 
 @pytest.fixture
@@ -30,16 +33,9 @@ def written(tmp_path):
     return root, ref_youtube_vos(root)
 
 
-def rows_of(root, split, **options):
-    report = Report()
-    return list(read_rows(root, split, report, **options)), report
-
-
 def edit(root, split, change):
     path = root / "meta_expressions" / split / "meta_expressions.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    change(content["videos"])
-    write_json(path, content)
+    edit_json(path, lambda content: change(content["videos"]))
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -50,14 +46,9 @@ def test_rows_are_those_that_were_written(written, split):
     assert report.counts == {}
 
 
-def test_shared_root(shared_dir, tmp_path):
-    root = shared_dir / "data/mini/ref_youtube_vos"
-    check_against_file(RefYouTubeVOS(root, cache_dir=tmp_path), root, root / "expected.json")
-
-
-def test_shared_root_of_another_seed(shared_dir, tmp_path):
-    root = fresh_root(shared_dir, tmp_path, "ref_youtube_vos")
-    check_against_file(RefYouTubeVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("ref_youtube_vos")
+    check_sample(RefYouTubeVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 def test_categories_come_from_the_meta_file_and_are_a_nicety(written):

@@ -15,8 +15,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 
 import numpy as np
@@ -25,6 +23,7 @@ import pytest
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.refcoco import RefCOCO, read_rows
+from tests.data.samples import edit_json
 from tests.data.sentence_roots import HEIGHT, WIDTH, write_refcoco
 
 
@@ -38,12 +37,6 @@ def rows_of(root, split, report=None, name="refcoco", **options):
     return list(read_rows(root, split, report or Report(), name, **options))
 
 
-def edit_json(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-
 def edit_refs(root, edit):
     path = root / "refcoco" / "refs(unc).p"
     refs = pickle.loads(path.read_bytes())
@@ -51,7 +44,8 @@ def edit_refs(root, edit):
     path.write_bytes(pickle.dumps(refs, 0))
 
 
-def check_expected(root):
+def test_rows_are_those_of_the_shared_samples(sample_root):
+    root = sample_root("refcoco")
     for key, splits in json.loads((root / "expected.json").read_text()).items():
         name, split_by = key.split("/")
         for split, expected in splits.items():
@@ -81,16 +75,6 @@ def check_content(row, wanted, root):
     outside = mask[0].copy()
     outside[int(top) : int(bottom), int(left) : int(right)] = False
     assert not outside.any() and mask.any()
-
-
-def test_rows_are_those_of_the_shared_sample(shared_dir):
-    check_expected(shared_dir / "data" / "mini" / "refcoco")
-
-
-def test_rows_are_those_of_a_sample_with_another_seed(shared_dir, tmp_path):
-    command = [sys.executable, str(shared_dir / "data" / "make_fixtures.py"), "--out", str(tmp_path), "--seed", "7"]
-    subprocess.run([*command, "--only", "refcoco"], check=True)
-    check_expected(tmp_path / "refcoco")
 
 
 @pytest.mark.parametrize("split", ["train", "testA", "testB"])

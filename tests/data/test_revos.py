@@ -22,7 +22,8 @@ from hf_rvos.data import revos as module
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.revos import ReVOS, load_foreground, read_rows
 from hf_rvos.ops.rle import encode_rle
-from tests.data.roots import HEIGHT, WIDTH, check_against_file, check_rows, fresh_root, revos
+from tests.data.roots import HEIGHT, WIDTH, check_rows, revos
+from tests.data.samples import check_sample
 
 
 @pytest.fixture
@@ -39,14 +40,9 @@ def test_rows_are_those_that_were_written(written, split):
     assert report.counts == {}
 
 
-def test_shared_root(shared_dir, tmp_path):
-    root = shared_dir / "data/mini/revos"
-    check_against_file(ReVOS(root, cache_dir=tmp_path), root, root / "expected.json")
-
-
-def test_shared_root_of_another_seed(shared_dir, tmp_path):
-    root = fresh_root(shared_dir, tmp_path, "revos")
-    check_against_file(ReVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
+def test_rows_are_those_of_the_shared_samples(sample_root, tmp_path):
+    root = sample_root("revos")
+    check_sample(ReVOS(root, cache_dir=tmp_path / "cache"), root, root / "expected.json")
 
 
 def test_masks_are_parsed_once_for_all_splits_and_let_go(written, tmp_path, monkeypatch):

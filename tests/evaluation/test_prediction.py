@@ -145,15 +145,17 @@ def test_a_video_that_cannot_be_read_is_an_error_in_the_middle_of_it(model, root
         next(clips)
 
 
-def test_sentences_are_those_of_the_column(model, root, rows, monkeypatch):
+def test_sentences_are_those_of_the_column_that_the_protocol_wants(model, root, rows, monkeypatch):
     rows = [rows[0] | {"expression": "the star", "expression_raw": "the red star"}]
     lengths = []
     encode = model.get_text_features
     monkeypatch.setattr(
         model, "get_text_features", lambda ids, mask: lengths.append(ids.shape[1]) or encode(ids, mask)
     )
+    predictor = ModelPredictor(model, tiny_processor())
     for column in ("expression", "expression_raw"):
-        list(ModelPredictor(model, tiny_processor(), text_column=column).clips(rows, root))
+        predictor.prepare(rows, PerExpression(text_column=column))
+        list(predictor.clips(rows, root))
     assert lengths[1] == lengths[0] + 1
 
 

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The command `hf-rvos`. What is wrong with its input ends it with one line on standard error and exit code 2."""
+"""The command `hf-rvos`. What is wrong with its input ends it with a message on standard error and exit code 2."""
 
 import typer
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
-from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, check_device, load_segmenter, refuse_both
+from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_reported, check_device, load_segmenter, refuse_both
 
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def benchmark(
     json_file: Annotated[Path | None, typer.Option("--json", help="File for all numbers.")] = None,
 ) -> None:
     """Time the stages of segmenting one clip, or compare models and numbers of sentences."""
-    with bad_input_as_one_line(), ExitStack() as stack:
+    with bad_input_reported(), ExitStack() as stack:
         import torch
 
         from hf_rvos.benchmark import Clip, Contestant, compare, example_sentences, machine, measure

@@ -40,11 +40,13 @@ class Dtype(StrEnum):
 
 
 @contextmanager
-def bad_input_as_one_line() -> Iterator[None]:
+def bad_input_reported() -> Iterator[None]:
+    """End the command with exit code 2 and the message of an error; trees of files in it keep their lines."""
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        lines = f"error: {error}".rstrip().splitlines()
+        typer.echo("\n".join(line.rstrip() for line in lines), err=True)
         raise typer.Exit(2) from error
 
 
@@ -77,9 +79,10 @@ def load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Refe
         return pipeline("referring-video-segmentation", model=loaded, processor=location, device=device)
     # Loading runs through many libraries, each with errors of its own; all of them mean that this is no such model.
     except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
-            f"hub id of one with its processor ({type(error).__name__}: {error})"
+            f"hub id of one with its processor ({reason})"
         ) from error
 
 

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from hf_rvos.cli.common import DatasetOptions, bad_input_as_one_line, dataset_options
+from hf_rvos.cli.common import DatasetOptions, bad_input_reported, dataset_options
 
 
 DatasetName = Annotated[str, typer.Argument(help="Such as ref_youtube_vos, ref_davis17 or custom.")]
@@ -36,7 +36,7 @@ def check(
     option: DatasetOptions = None,
 ) -> None:
     """List what is missing or damaged, beside the published counts; exit code 1 if there is a fault."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.data.checking import check_dataset
 
         options = dataset_options(option) | ({"splits": tuple(split)} if split else {})
@@ -52,7 +52,7 @@ def convert_davis(
     output: Annotated[Path, typer.Argument(help="New folder in the layout of Ref-YouTube-VOS.")],
 ) -> None:
     """Bring Ref-DAVIS17 into the layout that most code reads; the source stays as it is."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.data.export import convert_davis as convert
 
         convert(davis_root, output)
@@ -72,7 +72,7 @@ def export(
     option: DatasetOptions = None,
 ) -> None:
     """Write a split of any data set in the layout of Ref-YouTube-VOS."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.data.export import export_dataset
         from hf_rvos.data.loading import load_dataset
 

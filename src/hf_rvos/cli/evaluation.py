@@ -26,7 +26,7 @@ from hf_rvos.cli.common import (
     MODEL_HELP,
     DatasetOptions,
     Dtype,
-    bad_input_as_one_line,
+    bad_input_reported,
     dataset_options,
     load_segmenter,
 )
@@ -77,7 +77,7 @@ def evaluate(
     option: DatasetOptions = None,
 ) -> None:
     """Score a model on a benchmark; on several processes with accelerate launch --module hf_rvos evaluate ..."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.evaluation.prediction import ModelPredictor
         from hf_rvos.evaluation.run import Benchmark, describe_model, process_state
         from hf_rvos.evaluation.run import evaluate as run_evaluation
@@ -112,7 +112,7 @@ def metrics(
     option: DatasetOptions = None,
 ) -> None:
     """Score masks that any system wrote; for Ref-DAVIS17 anno_0 to anno_3 with <video>/<frame>.png."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.evaluation.prediction import FolderPredictor
         from hf_rvos.evaluation.run import Benchmark, process_state
         from hf_rvos.evaluation.run import evaluate as run_evaluation
@@ -135,7 +135,7 @@ def check_submission(
     split: Split = "valid",
 ) -> None:
     """Look for everything that a server would refuse; exit code 1 if there is something."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.data.loading import load_with_report
         from hf_rvos.data.media import load_clip
         from hf_rvos.evaluation import submission

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
-from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_as_one_line, load_segmenter
+from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_reported, load_segmenter
 
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def segment(
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
 ) -> None:
     """Segment what sentences describe in a video."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         from hf_rvos.pipelines.referring_video_segmentation import check_threshold
         from hf_rvos.utils.files import check_output_file, check_output_folder
         from hf_rvos.utils.video_io import open_video
@@ -80,7 +80,7 @@ def convert(
     config: Annotated[Path | None, typer.Option(help="JSON file whose entries override the configuration.")] = None,
 ) -> None:
     """Convert an official checkpoint to a folder for from_pretrained."""
-    with bad_input_as_one_line():
+    with bad_input_reported():
         converter = import_module(f"hf_rvos.models.{model}.convert_{model}_to_hf")
         converter.convert_checkpoint(checkpoint, output, tokenizer, config)
     typer.echo(f"Converted {checkpoint} to {output}")
@@ -97,10 +97,10 @@ def _segment(
     model_name: str,
 ) -> list[dict[str, Any]]:
     """Go through the video once; write overlay and masks clip by clip, keep only run-length codes."""
-    from PIL import Image
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from hf_rvos.data.image_files import write_mask_png
     from hf_rvos.ops.rle import encode_rle
     from hf_rvos.utils.files import replace_when_done
     from hf_rvos.utils.video_io import VideoWriter
@@ -125,7 +125,7 @@ def _segment(
                 masks_of_frame = [track["masks"][position].numpy() for track in clip["tracks"]]
                 writer.write(draw_masks(frame, masks_of_frame, texts))
                 for folder, mask in zip(mask_folders, masks_of_frame):
-                    Image.fromarray(mask.astype("uint8") * 255).save(folder / f"{num_frames:05d}.png")
+                    write_mask_png(folder / f"{num_frames:05d}.png", mask)
                 num_frames += 1
             for track in clip["tracks"]:
                 track["masks"] = encode_rle(track["masks"].numpy())
@@ -142,9 +142,8 @@ def _report(
     tracks: list[dict[str, Any]], reader: "VideoReader", num_frames: int, model_name: str, threshold: float
 ) -> dict[str, Any]:
     import torch
-    import transformers
 
-    import hf_rvos
+    from hf_rvos.evaluation.result_folder import versions
 
     return {
         "video": {
@@ -156,11 +155,7 @@ def _report(
         },
         "model": model_name,
         "threshold": threshold,
-        "versions": {
-            "hf_rvos": hf_rvos.__version__,
-            "transformers": transformers.__version__,
-            "torch": torch.__version__,
-        },
+        "versions": versions(),
         "tracks": [
             {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in track.items()}
             for track in tracks

@@ -57,6 +57,11 @@ def write_index_png(path: Path, labels: np.ndarray) -> None:
     indexed.save(path)
 
 
+def write_mask_png(path: Path, mask: np.ndarray) -> None:
+    """Write a mask, `(height, width)` boolean, as a black and white PNG: 0 and 255, one channel."""
+    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+
+
 def read_index_png(path: Path) -> np.ndarray:
     """Read a PNG whose pixel values are object ids, or grey levels.
 

@@ -37,15 +37,14 @@ class _RefusedError(pickle.UnpicklingError):
     pass
 
 
-def load_plain_pickle(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> Any:
+def load_plain_pickle(path: str | os.PathLike) -> Any:
     """Load a pickle that holds nothing but containers, numbers and text.
 
     A pickle is a program: loading one with `pickle.load` runs what its author wrote. Here every class and function is
     refused by name, before anything of it is imported. Text of Python 2 is read as latin-1.
 
     Args:
-        path: The file.
-        max_bytes: Size above which the file is refused unread.
+        path: The file; one of more than `MAX_BYTES` is refused unread.
 
     Raises:
         ValueError: if the file is missing, too large, damaged, or asks for a class or function.
@@ -54,7 +53,7 @@ def load_plain_pickle(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> An
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= max_bytes:
+            if size <= MAX_BYTES:
                 return _PlainUnpickler(file, encoding="latin1").load()
     except _RefusedError as error:
         raise ValueError(
@@ -67,4 +66,4 @@ def load_plain_pickle(path: str | os.PathLike, max_bytes: int = MAX_BYTES) -> An
         raise ValueError(
             f"{path} is not a complete pickle ({error or type(error).__name__}); get the file again"
         ) from error
-    raise ValueError(f"{path} has {size} bytes, expected at most {max_bytes} for a file of annotations")
+    raise ValueError(f"{path} has {size} bytes, expected at most {MAX_BYTES} for a file of annotations")

@@ -134,7 +134,6 @@ class ModelPredictor:
         threshold: Probability above which a pixel belongs to the object.
         clip_length: Frames that go through the model together. The query of an expression is chosen for each clip.
         grouping: Which expressions a model such as Fast SgMg is asked together, see `group_expressions`.
-        text_column: `"expression"`, or `"expression_raw"` for the sentence as the benchmark stores it.
     """
 
     def __init__(
@@ -144,7 +143,6 @@ class ModelPredictor:
         threshold: float = 0.5,
         clip_length: int = DEFAULT_CLIP_LENGTH,
         grouping: str = "video",
-        text_column: str = "expression",
     ):
         if clip_length < 1:
             raise ValueError(f"clip_length is {clip_length}, expected at least 1 frame")
@@ -155,10 +153,10 @@ class ModelPredictor:
         self.threshold = threshold
         self.clip_length = clip_length
         self.grouping = grouping
-        self.text_column = text_column
+        self.text_column = "expression"  # or what `prepare` finds in the protocol
 
     def prepare(self, rows: Iterable[Mapping[str, Any]], protocol: Any) -> dict[str, Any]:
-        """Get ready for the rows of a benchmark.
+        """Get ready for the rows of a benchmark, whose protocol says which sentences the model is given.
 
         Args:
             rows: All that will be asked for.

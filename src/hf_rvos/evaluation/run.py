@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from PIL import Image
 
 from hf_rvos.data.benchmark_builder import Report
-from hf_rvos.data.image_files import write_index_png
+from hf_rvos.data.image_files import write_index_png, write_mask_png
 from hf_rvos.data.loading import load_with_report
 from hf_rvos.data.moving_shapes import SPLIT_SIZES, VERSION
 from hf_rvos.evaluation.prediction import ModelPredictor
@@ -57,7 +56,7 @@ class MaskWriter:
     def write(self, row: Mapping[str, Any], positions: Sequence[int], masks: np.ndarray) -> None:
         """Write the masks `(num_frames, height, width)` of a row: `<video>/<expression id>/<frame>.png`, 0 and 255."""
         for position, mask in zip(positions, masks, strict=True):
-            self._save(mask_path(row, row["frames"][position]), mask.astype(np.uint8) * 255, write_png)
+            self._save(mask_path(row, row["frames"][position]), mask, write_mask_png)
 
     def write_labels(self, group: str, row: Mapping[str, Any], positions: Sequence[int], labels: np.ndarray) -> None:
         """Write maps `(num_frames, height, width)` of the objects of a video: `<group>/<video>/<frame>.png`."""
@@ -70,11 +69,6 @@ class MaskWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replace_when_done(path) as temporary:
             write(temporary, pixels)
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write grey levels, `(height, width)` uint8."""
-    Image.fromarray(pixels).save(path)
 
 
 @dataclass(frozen=True)

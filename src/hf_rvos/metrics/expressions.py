@@ -19,7 +19,7 @@ the expressions. Rows of plain numbers are what processes send one another; mask
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,6 @@ def score_expressions(
     references: Sequence[Mapping[str, Any]],
     missing: str = "error",
     per_frame: bool = False,
-    on_row: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Score the predictions of some expressions, each read, scored and dropped.
 
@@ -162,7 +161,6 @@ def score_expressions(
         missing: "error" counts the missing predictions in one error, before any work; "empty" scores them as empty and
             says in each row how many frames were.
         per_frame: See `score_expression`.
-        on_row: Called with each row, to show progress.
 
     Returns:
         What `score_expression` gives for each reference, with `video_id`, `expression_id`, `expression_type` and
@@ -193,8 +191,6 @@ def score_expressions(
         row |= score_expression(pred, gt, objects, per_frame)
         row["num_missing_frames"] = len(gt) if folder is None and names else len(names)
         rows.append(row)
-        if on_row is not None:
-            on_row(row)
     return rows
 
 
