@@ -14,6 +14,7 @@
 
 import functools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -285,6 +286,11 @@ def test_peak_memory_counts_what_is_freed_again():
     if peak is None:
         pytest.skip("this system does not tell the peak memory of a process")
     assert peak > 60 << 20
+
+
+def test_work_is_run_in_another_process():
+    assert benchmark.run_apart(os.getpid) != os.getpid()
+    assert benchmark.run_apart(math.hypot, 3, 4) == 5
 
 
 def test_example_video_has_the_wanted_frames_and_size(tmp_path):

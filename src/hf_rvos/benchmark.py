@@ -27,10 +27,12 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -545,14 +547,21 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int | None:
     except OSError:
         work()
         return None
-    before = _resident("VmRSS")
+    before = resident_memory("VmRSS")
     work()
-    return max(0, _resident("VmHWM") - before)
+    return max(0, resident_memory("VmHWM") - before)
 
 
-def _resident(field: str) -> int:
+def resident_memory(field: str) -> int:
+    """Bytes of this process in memory: now (`"VmRSS"`), or at most since it started (`"VmHWM"`). Linux tells them."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def run_apart(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What `work` returns when it is run in a new process, into which nothing of this one has been loaded."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
 
 
 def random_segmenter(name: str) -> tuple[PreTrainedModel, RvosProcessor]:
