@@ -31,13 +31,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import Dataset
-from train import Recipe, parse_arguments, stored_weights, train
+from train import parse_arguments, stored_weights, train
 from transformers import AutoBackbone, AutoConfig
 from transformers.utils import ModelOutput
 
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.data.collate import normalize_frames
 from hf_rvos.data.moving_shapes_attributes import ATTRIBUTE_CLASSES, IGNORED, VELOCITY_SCALES, MovingShapesAttributes
+from hf_rvos.training.recipe import Recipe
 
 
 VELOCITY_WEIGHT = 2.0

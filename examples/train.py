@@ -30,13 +30,11 @@ The output folder holds `log.jsonl`, `checkpoints/step_N`, the trained model wit
 """
 
 import argparse
-import difflib
 import json
-import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +42,9 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object, set_seed
-from huggingface_hub.errors import StrictDataclassError
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
 import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
@@ -63,126 +60,9 @@ from hf_rvos.evaluation.reporting import markdown_table
 from hf_rvos.processing.processing_rvos import RvosProcessor
 from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+from hf_rvos.training.optimization import build_optimizers, rate_factor, set_rates
+from hf_rvos.training.recipe import Recipe, check_model_settings, read_recipe
 from hf_rvos.utils.files import replace_when_done
-
-
-@dataclass
-class Recipe:
-    """Every setting of a run. A recipe file has the same keys."""
-
-    output_dir: str = "outputs/train"
-    model: dict = field(default_factory=dict)  # the model's configuration, `model_type` included
-    pretrained: str | None = None  # saved model to start from; `model` then only says what is to be different
-    pretrained_backbone: str | None = None  # backbone that a new model starts with, saved by pretrain_backbone.py
-    max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
-    seed: int = 42
-    num_processes: int | None = None  # that the recipe is meant for; with any other number it ends at once
-
-    # Data: a batch is per process.
-    num_videos: int = 8000
-    skills: Any = None  # list of those to learn from, or a list for lengths of clips; null takes all
-    batch_size: int = 4  # clips, each with all its expressions
-    clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
-    max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
-    num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
-    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
-    frame_size: tuple = (128, 192)  # height, width
-    inference_size: int | None = None  # shorter side of the frames in evaluation and in use; null is as in training
-    flip_probability: float = 0.5
-    num_workers: int = 2
-
-    # Optimisation. Progress runs from 0 to 1 with the steps or with the minutes, whichever is further.
-    max_train_steps: int | None = None
-    max_train_minutes: float | None = None  # of this run and those it resumes, evaluation included
-    learning_rate: float = 1e-4
-    backbone_learning_rate: float = 5e-5
-    text_encoder_learning_rate: float = 1e-5  # 0 freezes it
-    weight_decay: float = 5e-4  # not on biases and norms
-    adam_beta2: float = 0.999
-    muon: bool = False  # for the matrices of linear layers; everything else is left to AdamW
-    warmup: float = 0.02  # share of the progress
-    final_learning_rate: float = 0.01  # share of the highest one
-    max_grad_norm: float = 0.1
-    gradient_accumulation_steps: int = 1
-    ema_decay: float = 0.0  # of the averaged weights, which are then what is evaluated and saved; 0 does without
-
-    # Reports and results.
-    logging_steps: int = 20
-    checkpointing_steps: int | None = None
-    checkpointing_minutes: float | None = 10
-    evaluation_minutes: float | None = 20
-    evaluation_videos: int = 20  # of the val split
-    save_dtype: str = "float32"  # of the weights on disk; the model still loads as float32
-
-
-def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
-    """Set one recipe key, or with dots a key inside its `model`, to a value converted to the type of the field."""
-    name, *inner = key.split(".")
-    known = {entry.name: entry for entry in fields(Recipe)}
-    if name not in known or (inner and name != "model"):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}."
-        raise ValueError(f"recipe key {key!r} is not known; {hint}")
-    if inner:
-        for part in inner[:-1]:
-            recipe = recipe.setdefault(name, {})
-            name = part
-        recipe.setdefault(name, {})[inner[-1]] = value
-        return
-    # YAML reads 1e-4 as text, and a list where a tuple is meant.
-    kinds = [kind for kind in (tuple, float, int) if kind.__name__ in str(known[name].type)]
-    try:
-        recipe[name] = kinds[0](value) if kinds and value is not None else value
-    except (TypeError, ValueError):
-        raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
-
-
-def check_model_settings(settings: dict[str, Any], config: PreTrainedConfig) -> None:
-    """A setting that the configuration does not have would be kept and do nothing."""
-    for name in settings:
-        if not hasattr(config, name):
-            near = difflib.get_close_matches(name, config.to_dict(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"see {type(config).__name__}."
-            raise ValueError(f"model setting {name!r} is not known to {config.model_type}; {hint}")
-
-
-def read_recipe(paths: Sequence[str | Path], changes: Iterable[tuple[str, Any]] = ()) -> Recipe:
-    """Put recipe files together, later ones over earlier ones and `model` key by key, then single keys.
-
-    Raises:
-        ValueError: if a file cannot be read, or the recipe could not be trained.
-    """
-    values: dict[str, Any] = {}
-    for path in paths:
-        try:
-            content = yaml.safe_load(Path(path).read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"cannot read the recipe {path}: {error}") from None
-        if not isinstance(content, dict) or not isinstance(content.get("model") or {}, dict):
-            raise ValueError(f"the recipe {path} is no mapping of keys to values, or its model is none")
-        for key, value in content.items():
-            set_value(values, key, {**values.get("model", {}), **(value or {})} if key == "model" else value)
-    for key, value in changes:
-        set_value(values, key, value)
-    recipe = Recipe(**values)
-    if recipe.max_train_steps is None and recipe.max_train_minutes is None:
-        raise ValueError("the recipe says no end: set max_train_steps or max_train_minutes")
-    if not recipe.pretrained and not (recipe.model and "model_type" in recipe.model):
-        raise ValueError(
-            "the recipe names no model: set model with its model_type, or pretrained to a saved one. Recipes of a "
-            "stage leave that to a second one, as in --config tiny_1_appearance.yaml referformer_tiny.yaml"
-        )
-    if recipe.model and "model_type" in recipe.model:
-        model_type = recipe.model["model_type"]
-        if model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type {model_type!r} is not known to hf_rvos or transformers")
-        check_model_settings(recipe.model, AutoConfig.for_model(model_type))
-        if not recipe.pretrained:
-            try:
-                AutoConfig.for_model(**recipe.model)
-            except StrictDataclassError as error:
-                raise ValueError(f"model: {error}") from None
-    return recipe
 
 
 def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]:
@@ -293,43 +173,6 @@ def stored_weights(model: torch.nn.Module, dtype: str) -> dict[str, torch.Tensor
         name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
         for name, value in model.state_dict().items()
     }
-
-
-def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """One group for each learning rate, with and without weight decay. A rate of 0 freezes the group."""
-    # Muon is made for matrices between hidden layers; heads of a few numbers are none.
-    matrices = {
-        id(module.weight)
-        for module in model.modules()
-        if recipe.muon and isinstance(module, torch.nn.Linear) and min(module.weight.shape) >= 16
-    }
-    groups: dict[tuple, dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        part = next((part for part in ("backbone", "text_encoder") if f".{part}." in f".{name}"), None)
-        rate = getattr(recipe, f"{part}_learning_rate" if part else "learning_rate")
-        if rate == 0:
-            parameter.requires_grad_(False)
-        if not parameter.requires_grad:
-            continue
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        group = {"params": [], "rate": rate, "lr": rate, "weight_decay": decay}
-        groups.setdefault((id(parameter) in matrices, rate, decay), group)["params"].append(parameter)
-    by_muon, by_adamw = ([group for key, group in groups.items() if key[0] is muon] for muon in (True, False))
-    optimizers: list[torch.optim.Optimizer] = []
-    if by_muon:
-        # Its steps are then as long as those of AdamW, so the learning rates mean the same.
-        optimizers.append(torch.optim.Muon(by_muon, adjust_lr_fn="match_rms_adamw"))
-    if by_adamw:
-        optimizers.append(torch.optim.AdamW(by_adamw, betas=(0.9, recipe.adam_beta2)))
-    return optimizers
-
-
-def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
-    """Linear warm-up, then half a cosine from 1 down to `final`, with `progress` in [0, 1]."""
-    if progress < warmup:
-        return progress / warmup
-    cosine = (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
-    return final + (1 - final) * cosine
 
 
 class Clock:
@@ -454,9 +297,8 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     last_checkpoint = last_evaluation = clock.elapsed
     running, window_start, num_clips = {}, time.monotonic(), 0
     while clock.progress(recipe) < 1:
-        rate = learning_rate_factor(clock.progress(recipe), recipe.warmup, recipe.final_learning_rate)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = group["rate"] * rate
+        rate = rate_factor(recipe, clock.progress(recipe), epoch=0)
+        set_rates(optimizers, rate)
         for micro_step in range(recipe.gradient_accumulation_steps):
             batch = next(batches)
             video_ids = batch.pop("video_id")

@@ -28,6 +28,7 @@ from examples import train
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.run import Benchmark, evaluate
+from hf_rvos.training.optimization import cosine_factor
 
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +212,7 @@ def test_recipes_of_a_model_lead_to_one_of_less_than_4_mb(path):
 
 
 def test_rates_warm_up_and_fall():
-    factors = [train.learning_rate_factor(step / 100, warmup=0.1, final=0.01) for step in range(101)]
+    factors = [cosine_factor(step / 100, warmup=0.1, final=0.01) for step in range(101)]
     assert factors[0] == 0 and max(factors) == factors[10] == 1
     assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[100] == pytest.approx(0.01)
