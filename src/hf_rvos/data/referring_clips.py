@@ -104,8 +104,9 @@ class ReferringClips(Dataset):
             )
         annotated = [row["annotated_frames"] for row in table]
         self.has_single_labels = bool(table) and all(frames is not None and len(frames) == 1 for frames in annotated)
-        by_windows = self.sampling == "windows" and not self.has_single_labels
-        visible = visible_frames(self.rows, self.root) if by_windows else None
+        # The one window of a picture is tried without knowing: it nearly always shows its object.
+        has_windows = self.sampling == "windows" and any(row["num_frames"] > 1 for row in table)
+        visible = visible_frames(self.rows, self.root) if has_windows and not self.has_single_labels else None
         index, videos = [], {}
         for number, row in enumerate(table):
             if row["object_ids"] == []:  # the expression is about nothing that is there
@@ -167,7 +168,7 @@ class ReferringClips(Dataset):
             return None
         annotated = {} if place is None else {"annotated_frames": torch.tensor([place])}
         return annotated | {
-            "frames": frames,
+            "frames": frames.contiguous(),
             "expressions": [expression for expression, is_seen in zip(expressions, seen, strict=True) if is_seen],
             "masks": masks[seen],
             "boxes": boxes[seen],

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from hf_rvos.data.media import load_index_masks, load_masks
 from hf_rvos.utils.files import replace_when_done
@@ -72,13 +73,15 @@ def _visible_in(rows: Any, numbers: list[int], root: str | os.PathLike | None) -
     arrays = []
     for number in numbers:
         row = rows[number]
-        if row["mask_kind"] != "index_png" or row["object_ids"] is None or row["annotated_frames"] is not None:
+        if row["mask_kind"] == "rle" and row["annotated_frames"] is None:
+            arrays.append(np.array([code is not None and coco_mask.area(code) > 0 for code in row["masks"]]))
+        elif row["mask_kind"] == "index_png" and row["object_ids"] is not None and row["annotated_frames"] is None:
+            for position, name in enumerate(row["frames"]):
+                if name not in seen:
+                    seen[name] = np.unique(load_index_masks(row, root, [position]))
+            arrays.append(np.array([np.isin(seen[name], row["object_ids"]).any() for name in row["frames"]]))
+        else:
             arrays.append(load_masks(row, root).any((1, 2)))
-            continue
-        for position, name in enumerate(row["frames"]):
-            if name not in seen:
-                seen[name] = np.unique(load_index_masks(row, root, [position]))
-        arrays.append(np.array([np.isin(seen[name], row["object_ids"]).any() for name in row["frames"]]))
     return arrays
 
 
