@@ -28,6 +28,7 @@ from examples import train
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.run import Benchmark, evaluate
+from hf_rvos.training.checkpointing import checkpoint_folders
 from hf_rvos.training.optimization import cosine_factor
 
 
@@ -67,7 +68,7 @@ def log_of(folder):
 
 def test_every_step_is_logged_with_its_loss_terms_and_rate(finished):
     log = log_of(finished)
-    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3, 4]
     assert {"loss", "loss_ce", "loss_dice", "grad_norm", "learning_rate", "clips_per_second"} <= set(log[0])
 
 
@@ -115,7 +116,7 @@ def test_resumed_run_repeats_the_uninterrupted_one(run, finished, tmp_path):
 def test_half_written_checkpoint_is_not_resumed(tmp_path):
     for name in ("step_9", "step_10", "unfinished_step_11"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert [path.name for path in train.checkpoint_folders(tmp_path)] == ["step_9", "step_10"]
+    assert [path.name for path in checkpoint_folders(tmp_path)] == ["step_9", "step_10"]
 
 
 def test_latest_without_checkpoint_starts_anew(run, tmp_path, capsys):
@@ -280,5 +281,5 @@ def test_two_processes_share_a_run(tiny_recipe, tmp_path, changes):
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(ROOT / "src")
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
-    assert len(log_of(tmp_path)) == 4
+    assert len(log_of(tmp_path)) == 5  # with the evaluation
     assert json.loads((tmp_path / "all_results.json").read_text())["steps"] == 4

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from hf_rvos.training.recipe import Recipe
 
@@ -60,6 +61,16 @@ def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim
     if not optimizers:
         raise ValueError("all learning rates are 0, so there is nothing to train")
     return optimizers
+
+
+def average_weights(model: torch.nn.Module, decay: float, device: torch.device) -> AveragedModel:
+    """A copy of a model whose weights follow those of the model as a moving average."""
+
+    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
+        # A young average forgets faster, or it would keep the random start.
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
+
+    return AveragedModel(model, device=device, multi_avg_fn=average)
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:

@@ -13,10 +13,10 @@
 # limitations under the License.
 """Recipes: all settings of a training, read from YAML files and the command line and checked before any work."""
 
-import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from inspect import Parameter, signature
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -27,7 +27,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 import hf_rvos  # noqa: F401 (registers the models)
+from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import DATASETS
+from hf_rvos.data.pseudo_videos import pseudo_video
 
 
 CLIP_SAMPLINGS = ("anchors", "windows")
@@ -56,7 +58,6 @@ class Recipe:
     split: str = "train"
     batch_size: int = 4  # clips, each with all its expressions
     clip_lengths: tuple[int, ...] = (8,)  # frames; steps take the lengths in turns
-    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
     inference_size: Any = None  # shorter side in evaluation and in use, or [shorter, at most]; null is as in training
     num_workers: int = 2
 
@@ -65,12 +66,14 @@ class Recipe:
     reverse_probability: float = 0.0  # how often a clip runs backwards
     max_expressions: int = 1  # of one video that a clip may have
     augmentation: dict | None = None  # arguments of `ClipAugmentation`; null changes nothing
+    pseudo_videos: dict = field(default_factory=dict)  # arguments of `pseudo_video`, for pictures as longer clips
 
     # Moving Shapes, which are drawn.
     num_videos: int = 8000
     skills: Any = None  # list of those to learn from, or a list for lengths of clips; null takes all
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
+    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
     frame_size: tuple[int, ...] = (128, 192)  # height, width
     flip_probability: float = 0.5
 
@@ -277,13 +280,17 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
     if recipe.clip_sampling not in CLIP_SAMPLINGS:
         raise ValueError(f"clip_sampling is {recipe.clip_sampling!r}, expected one of {', '.join(CLIP_SAMPLINGS)}")
-    if recipe.augmentation is not None:
-        from hf_rvos.data.augmentation import ClipAugmentation
-
-        known = [entry.name for entry in dataclasses.fields(ClipAugmentation)]
-        for key in recipe.augmentation:
+    for name, arguments in (("augmentation", ClipAugmentation), ("pseudo_videos", pseudo_video)):
+        known = [
+            entry.name for entry in signature(arguments).parameters.values() if entry.default is not Parameter.empty
+        ]
+        for key in getattr(recipe, name) or ():
             if key not in known:
-                raise ValueError(unknown("augmentation key", key, known))
+                raise ValueError(unknown(f"{name} key", key, known))
+    try:
+        ClipAugmentation(**recipe.augmentation or {})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"augmentation: {error}") from None
 
 
 def _check_model(recipe: Recipe) -> None:
