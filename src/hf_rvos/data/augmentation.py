@@ -176,7 +176,9 @@ def change_hue_and_saturation(picture: np.ndarray, hue: float, factor: float = 1
         A picture of the same form.
     """
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV)
-    cv2.transform(hsv, np.array([[1, 0, 0, hue], [0, factor, 0, offset], [0, 0, 1, 0]], np.float32), dst=hsv)
+    # Back from HSV, hues above 360 are fine, but none below 0.
+    change = np.array([[1, 0, 0, hue % 360], [0, factor, 0, offset], [0, 0, 1, 0]], np.float32)
+    cv2.transform(hsv, change, dst=hsv)
     np.clip(hsv[..., 1], 0, 1, out=hsv[..., 1])
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 

@@ -94,7 +94,8 @@ def _perspective_matrix(size: tuple[int, int], generator: np.random.Generator, d
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
     # Half a side would let corners meet.
     moved = np.abs(generator.normal(0, deviation, (4, 2))) % 0.5 if deviation else np.zeros((4, 2))
-    sides = np.array([size[1], size[0]])
+    # From the middle of the first pixel to that of the last one: between these there is nothing from outside.
+    sides = np.maximum([size[1] - 1, size[0] - 1], 1)
     inside = np.where(corners == 1, 1 - moved, moved)
     return cv2.getPerspectiveTransform((inside * sides).astype(np.float32), (corners * sides).astype(np.float32))
 

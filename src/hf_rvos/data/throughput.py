@@ -60,7 +60,7 @@ def measure_throughput(
         `clips_per_second_per_core`, by the time that processors worked, and `clips_per_second` by the clock, which
         also has the waiting for disk and other programs; milliseconds of work for a clip, `clip_ms`, and for its parts
         `decoding_ms` (frames), `masks_ms`, `augmentation_ms` and `collating_ms`; and what was measured: `num_clips`,
-        `clip_length`, and the `height` and `width` of the first video.
+        `clip_length`, and the `(height, width)` of the first video as `size`.
     """
     seconds = dict.fromkeys(("decoding", "masks", "augmentation", "collating"), 0.0)
 
@@ -83,16 +83,10 @@ def measure_throughput(
     for index in np.random.default_rng(0).integers(len(clips), size=num_clips):
         collate([clips[0, int(index), clip_length]])
     worked, passed = time.process_time() - started, time.perf_counter() - clock_started
-    return {
-        "clips_per_second_per_core": num_clips / worked,
-        "clips_per_second": num_clips / passed,
-        "clip_ms": 1000 * worked / num_clips,
-        **{f"{stage}_ms": 1000 * spent / num_clips for stage, spent in seconds.items()},
-        "num_clips": num_clips,
-        "clip_length": clip_length,
-        "height": rows[0]["height"],
-        "width": rows[0]["width"],
-    }
+    parts = {f"{stage}_ms": 1000 * spent / num_clips for stage, spent in seconds.items()}
+    speed = {"clips_per_second_per_core": num_clips / worked, "clips_per_second": num_clips / passed}
+    what = {"num_clips": num_clips, "clip_length": clip_length, "size": [rows[0]["height"], rows[0]["width"]]}
+    return {**speed, "clip_ms": 1000 * worked / num_clips, **parts, **what}
 
 
 def write_example(root: Path, num_frames: int = 30, size: tuple[int, int] = (720, 1280)) -> None:
