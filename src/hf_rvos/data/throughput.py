@@ -104,8 +104,8 @@ def write_example(root: Path, num_frames: int = 30, size: tuple[int, int] = (720
         frame = np.where(mask[..., None], 255 - pattern, pattern).astype(np.uint8)
         Image.fromarray(frame).save(folders[0] / f"{name}.jpg", quality=90)
         write_index_png(folders[1] / f"{name}.png", mask)
-    video = {"frames": names, "expressions": {"0": {"exp": "the box on the left", "obj_id": "1"}}}
-    write_json(root / "meta_expressions" / "train" / "meta_expressions.json", {"videos": {"example": video}})
+    videos = {"example": {"frames": names, "expressions": {"0": {"exp": "the box on the left", "obj_id": "1"}}}}
+    write_json(root / "meta_expressions" / "train" / "meta_expressions.json", {"videos": videos})
 
 
 def main() -> None:
@@ -116,15 +116,14 @@ def main() -> None:
     parser.add_argument("--sampling", choices=SAMPLINGS, default="anchors")
     parser.add_argument("--num_clips", type=int, default=20)
     options = vars(parser.parse_args())
-    name, root = options.pop("dataset"), options.pop("data_dir")
+    name, root, cache = options.pop("dataset"), options.pop("data_dir"), None
     cv2.setNumThreads(1), torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        cache = None
         if root is None and name == "ref_youtube_vos":
             root, cache = Path(folder, "example"), Path(folder, "rows")
             write_example(root)
-        rows = load_dataset(name, root, "train", cache_dir=cache)
-        print(json.dumps(measure_throughput(rows, root, **options), indent=2))
+        measured = measure_throughput(load_dataset(name, root, "train", cache_dir=cache), root, **options)
+        print(json.dumps(measured, indent=2))
 
 
 if __name__ == "__main__":
