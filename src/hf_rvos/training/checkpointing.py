@@ -14,6 +14,7 @@
 """Checkpoints of a run and folders of models: each is complete, or it is not there."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -138,7 +139,7 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, clock: Clock, ema: A
         accelerator.load_state(str(folder))
         if ema is not None:
             load_model(ema, folder / "average.safetensors")
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"resume_from_checkpoint: {folder} does not fit the recipe ({reason}); resume with the recipe that it was "
