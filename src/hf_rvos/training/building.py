@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import load_backbone
 from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import load_dataset
@@ -184,7 +185,10 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
 
 def _fill(key: str, source: str, part: PreTrainedModel) -> None:
     """Load weights into a part of a new model."""
-    saved = load_model(key, find_checkpoint(source), type(part))
+    if part.config.model_type == "timm_backbone":  # whose from_pretrained reads no folder
+        saved = _read(key, source, load_backbone)
+    else:
+        saved = load_model(key, find_checkpoint(source), type(part))
     weights = saved.state_dict()
     if getattr(part, "pooler", True) is None:
         weights = {name: value for name, value in weights.items() if not name.startswith("pooler.")}

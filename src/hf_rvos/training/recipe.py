@@ -33,7 +33,7 @@ from hf_rvos.data.pseudo_videos import pseudo_video
 
 
 CLIP_SAMPLINGS = ("anchors", "windows")
-EVALUATION_KEYS = ("dataset", "data_dir", "split", "limit", "protocol")
+EVALUATION_KEYS = ("dataset", "data_dir", "split", "limit", "protocol", "window")
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Recipe:
     logging_steps: int = 20
     checkpointing_steps: int | None = None
     checkpointing_minutes: float | None = 10
-    evaluation: dict | None = None  # data set, data_dir, split, limit of videos, protocol; null: val of Moving Shapes
+    evaluation: dict | None = None  # dataset, data_dir, split, limit of videos, protocol, window; null: Moving Shapes
     evaluation_videos: int = 20  # of the val split of Moving Shapes
     evaluation_minutes: float | None = 20
     evaluation_epochs: int | None = None
