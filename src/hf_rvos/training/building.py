@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
-from hf_rvos.backbones import load_backbone
+from hf_rvos.backbones import freeze_stem, load_backbone
 from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import load_dataset
@@ -64,6 +64,7 @@ def build_model_and_processor(recipe: Recipe) -> tuple[PreTrainedModel, RvosProc
         video_processor = RvosVideoProcessor(
             size={"shortest_edge": shorter} | ({"longest_edge": longest[0]} if longest else {})
         )
+    freeze_stem(model.base_model.backbone)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
