@@ -152,6 +152,14 @@ def test_a_write_that_fails_leaves_the_earlier_ones_and_no_half(run, tmp_path):
     assert after == before
 
 
+def test_weights_that_are_not_finite_are_not_written(run, tmp_path):
+    one = run()
+    torch.nn.init.constant_(one.model.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="some weights are not finite at step 3"):
+        save(one, tmp_path, 3)
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_no_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
     model = torch.nn.Linear(100, 10, bias=False)  # 4000 bytes
     model.weight.requires_grad_(True)

@@ -90,12 +90,18 @@ def save_checkpoint(
     ones only. The last two are kept.
 
     Raises:
+        FloatingPointError: if a weight is not finite.
         OSError: if it cannot be written.
     """
     folder = output_dir / "checkpoints" / f"step_{clock.step}"
     unfinished = folder.with_name(f"unfinished_{folder.name}")
     if folder.exists():  # the run was resumed from it, or ends at it
         return
+    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        raise FloatingPointError(
+            f"some weights are not finite at step {clock.step}, so no checkpoint was written; lower the learning rate "
+            "and resume from the last one"
+        )
     accelerator.wait_for_everyone()
     try:
         if accelerator.is_main_process:
