@@ -44,9 +44,9 @@ from typing import Any
 
 import torch
 import yaml
-from train import Recipe, read_recipe
 
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, VERSION
+from hf_rvos.training.recipe import Recipe, read_recipe
 from hf_rvos.utils.files import check_output_file, replace_when_done
 
 

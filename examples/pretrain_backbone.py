@@ -21,6 +21,8 @@ that start from nothing: every position of a frame tells the kind of object it s
 arguments and the output folder are those of train.py; `model` is the configuration of the backbone.
 """
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +33,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import Dataset
-from train import Recipe, parse_arguments, stored_weights, train
+from train import parse_arguments, stored_weights, train
 from transformers import AutoBackbone, AutoConfig
 from transformers.utils import ModelOutput
 
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.data.collate import normalize_frames
 from hf_rvos.data.moving_shapes_attributes import ATTRIBUTE_CLASSES, IGNORED, VELOCITY_SCALES, MovingShapesAttributes
+from hf_rvos.training.recipe import Recipe
 
 
 VELOCITY_WEIGHT = 2.0
@@ -64,7 +67,12 @@ class AttributeSegmenter(nn.Module):
         self.sizes["velocity"] = len(VELOCITY_SCALES)
         self.classifier = nn.Conv2d(width, sum(self.sizes.values()), 1)
 
-    def forward(self, pixel_values_videos: torch.Tensor, labels: dict[str, torch.Tensor]) -> AttributeOutput:
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        labels: dict[str, torch.Tensor],
+        num_items: Mapping[str, torch.Tensor] | None = None,
+    ) -> AttributeOutput:
         maps = extract_frame_features(self.backbone, pixel_values_videos)
         maps = [lateral(entry) for lateral, entry in zip(self.lateral, maps, strict=True)]
         size = maps[0].shape[-2:]
@@ -72,22 +80,36 @@ class AttributeSegmenter(nn.Module):
         scores = self.classifier(F.gelu(self.norm(fused))).float().split([*self.sizes.values()], dim=1)
         logits = dict(zip(self.sizes, scores, strict=True))
         labels = {name: label.flatten(0, 1) for name, label in labels.items()}
+        if num_items is None:
+            num_items = {name: count.clamp(min=1) for name, count in count_positions(labels).items()}
         losses = {}
         for name in ATTRIBUTE_CLASSES:
-            known = (labels[name] != IGNORED).sum().clamp(min=1)
             total = F.cross_entropy(logits[name], labels[name], ignore_index=IGNORED, reduction="sum")
-            losses[f"loss_{name}"] = total / known
+            losses[f"loss_{name}"] = total / num_items[name]
         on_object = (labels["object"] == 1)[:, None]
         distance = F.smooth_l1_loss(logits["velocity"], labels["velocity"], reduction="none")
-        losses["loss_velocity"] = VELOCITY_WEIGHT * (distance * on_object).sum() / on_object.sum().clamp(min=1)
+        losses["loss_velocity"] = VELOCITY_WEIGHT * (distance * on_object).sum() / num_items["velocity"]
         return AttributeOutput(loss=sum(losses.values()), loss_dict=losses, logits=logits)
+
+
+def count_positions(labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """How many positions have a label of each kind."""
+    counts = {name: (labels[name] != IGNORED).sum() for name in ATTRIBUTE_CLASSES}
+    return counts | {"velocity": (labels["object"] == 1).sum()}
 
 
 class AttributeTask:
     """Label every position with the attributes of the object there."""
 
+    scores = list(ATTRIBUTE_CLASSES)
+    usage = """import hf_rvos
+from transformers import AutoBackbone
+
+backbone = AutoBackbone.from_pretrained("{name}")"""
+
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
+        self.scored_on = ["moving_shapes", "val", recipe.evaluation_videos]
         if recipe.pretrained:
             config = AutoConfig.from_pretrained(recipe.pretrained)
         else:
@@ -95,7 +117,7 @@ class AttributeTask:
             config = AutoConfig.for_model(**recipe.model, out_features=stages)
         self.model = AttributeSegmenter(AutoBackbone.from_config(config))
         if recipe.pretrained:
-            self.load(recipe.pretrained, self.model)
+            self.model = self.load(recipe.pretrained, self.model)
 
     def dataset(self, split: str = "train", flip_probability: float | None = None) -> Dataset:
         recipe = self.recipe
@@ -107,6 +129,9 @@ class AttributeTask:
             flip_probability=recipe.flip_probability if flip_probability is None else flip_probability,
             seed=recipe.seed,
         )
+
+    def count_items(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        return count_positions(batch["labels"])
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -137,13 +162,15 @@ class AttributeTask:
         }
         return summary, "  ".join(f"{name} {100 * value:.1f} %" for name, value in summary.items())
 
-    def save(self, model: nn.Module, folder: Path) -> None:
-        model.backbone.save_pretrained(folder, state_dict=stored_weights(model.backbone, self.recipe.save_dtype))
+    def save(self, model: nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+        weights = {name[len("backbone.") :]: value for name, value in weights.items() if name.startswith("backbone.")}
+        model.backbone.save_pretrained(folder, state_dict=stored_weights(weights, self.recipe.save_dtype))
 
     def load(self, folder: str | Path, trained: nn.Module) -> nn.Module:
+        loaded = copy.deepcopy(trained)
         # AutoBackbone would look for the folder on the hub.
-        trained.backbone = type(trained.backbone).from_pretrained(folder, dtype=torch.float32)
-        return trained
+        loaded.backbone = type(trained.backbone).from_pretrained(folder, dtype=torch.float32)
+        return loaded
 
 
 if __name__ == "__main__":

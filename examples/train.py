@@ -11,13 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Train a model for referring video segmentation on Moving Shapes, from nothing but a recipe.
+"""Train a model for referring video segmentation from a recipe.
 
     accelerate launch --config_file examples/accelerate/cpu.yaml examples/train.py \
         --config examples/recipes/tiny_1_appearance.yaml examples/recipes/referformer_tiny.yaml
 
-The second file adds its `model` settings to those of the first; of any other key the last file has the say. Every key
-can be changed on the command line, and an interrupted run goes on where it stopped:
+Settings of a second file go over those of the first, `model` key by key. Every key can be changed on the command line,
+and an interrupted run goes on where it stopped:
 
     ... --output_dir outputs/mine --override model.hidden_size=96 learning_rate=5e-4 --resume_from_checkpoint latest
 
@@ -25,164 +25,53 @@ Two processes on a CPU (`accelerate launch` would start only one):
 
     ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 examples/train.py --config ...
 
-The output folder holds `log.jsonl`, `checkpoints/step_N`, the trained model with its processor in `final`, and
-`all_results.json`.
+The output folder holds `log.jsonl`, `checkpoints/step_N`, the trained model with its processor and a model card in
+`final`, the one that scored best in `best` if the recipe has `keep_best`, `loss.png` and `all_results.json`.
 """
 
 import argparse
-import difflib
 import json
-import math
 import shutil
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, set_seed
-from huggingface_hub.errors import StrictDataclassError
-from torch.optim.swa_utils import AveragedModel
+from accelerate.utils import gather_object, send_to_device, set_seed
 from torch.utils.data import DataLoader, Dataset
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers.utils import logging
 
-import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.benchmark import machine
 from hf_rvos.data.collate import ClipCollator
-from hf_rvos.data.moving_shapes import MovingShapesConfig, vocabulary
-from hf_rvos.data.moving_shapes.builder import build_rows
-from hf_rvos.data.moving_shapes_clips import MovingShapesClips
 from hf_rvos.data.sampling import EpochBatchSampler
 from hf_rvos.evaluation.prediction import ModelPredictor
-from hf_rvos.evaluation.protocols import find_protocol
 from hf_rvos.evaluation.reporting import markdown_table
-from hf_rvos.processing.processing_rvos import RvosProcessor
-from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
-from hf_rvos.processing.word_tokenizer import build_word_tokenizer
+from hf_rvos.losses import count_items
+from hf_rvos.training.building import (
+    StepCollator,
+    build_model_and_processor,
+    check_data_dirs,
+    evaluation_benchmark,
+    training_clips,
+)
+from hf_rvos.training.checkpointing import (
+    BestModel,
+    check_room,
+    choose_checkpoint,
+    load_checkpoint,
+    replace_folder,
+    save_checkpoint,
+)
+from hf_rvos.training.launching import start_accelerator
+from hf_rvos.training.optimization import average_weights, build_optimizers, rate_factor, set_rates
+from hf_rvos.training.progress import Clock, Window, check_finite, share_items
+from hf_rvos.training.recipe import Recipe, read_recipe
+from hf_rvos.training.reports import RunLog, check_upload, last_layer_terms, upload, write_model_card
 from hf_rvos.utils.files import replace_when_done
-
-
-@dataclass
-class Recipe:
-    """Every setting of a run. A recipe file has the same keys."""
-
-    output_dir: str = "outputs/train"
-    model: dict = field(default_factory=dict)  # the model's configuration, `model_type` included
-    pretrained: str | None = None  # saved model to start from; `model` then only says what is to be different
-    pretrained_backbone: str | None = None  # backbone that a new model starts with, saved by pretrain_backbone.py
-    max_tokens: int = 32  # longest expression the tokenizer of a new model accepts
-    seed: int = 42
-    num_processes: int | None = None  # that the recipe is meant for; with any other number it ends at once
-
-    # Data: a batch is per process.
-    num_videos: int = 8000
-    skills: Any = None  # list of those to learn from, or a list for lengths of clips; null takes all
-    batch_size: int = 4  # clips, each with all its expressions
-    clip_lengths: tuple = (8,)  # frames; batches take the lengths in turns
-    max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
-    num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
-    max_group_size: int | None = None  # deal the expressions of a clip out to groups that a model answers together
-    frame_size: tuple = (128, 192)  # height, width
-    inference_size: int | None = None  # shorter side of the frames in evaluation and in use; null is as in training
-    flip_probability: float = 0.5
-    num_workers: int = 2
-
-    # Optimisation. Progress runs from 0 to 1 with the steps or with the minutes, whichever is further.
-    max_train_steps: int | None = None
-    max_train_minutes: float | None = None  # of this run and those it resumes, evaluation included
-    learning_rate: float = 1e-4
-    backbone_learning_rate: float = 5e-5
-    text_encoder_learning_rate: float = 1e-5  # 0 freezes it
-    weight_decay: float = 5e-4  # not on biases and norms
-    adam_beta2: float = 0.999
-    muon: bool = False  # for the matrices of linear layers; everything else is left to AdamW
-    warmup: float = 0.02  # share of the progress
-    final_learning_rate: float = 0.01  # share of the highest one
-    max_grad_norm: float = 0.1
-    gradient_accumulation_steps: int = 1
-    ema_decay: float = 0.0  # of the averaged weights, which are then what is evaluated and saved; 0 does without
-
-    # Reports and results.
-    logging_steps: int = 20
-    checkpointing_steps: int | None = None
-    checkpointing_minutes: float | None = 10
-    evaluation_minutes: float | None = 20
-    evaluation_videos: int = 20  # of the val split
-    save_dtype: str = "float32"  # of the weights on disk; the model still loads as float32
-
-
-def set_value(recipe: dict[str, Any], key: str, value: Any) -> None:
-    """Set one recipe key, or with dots a key inside its `model`, to a value converted to the type of the field."""
-    name, *inner = key.split(".")
-    known = {entry.name: entry for entry in fields(Recipe)}
-    if name not in known or (inner and name != "model"):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}."
-        raise ValueError(f"recipe key {key!r} is not known; {hint}")
-    if inner:
-        for part in inner[:-1]:
-            recipe = recipe.setdefault(name, {})
-            name = part
-        recipe.setdefault(name, {})[inner[-1]] = value
-        return
-    # YAML reads 1e-4 as text, and a list where a tuple is meant.
-    kinds = [kind for kind in (tuple, float, int) if kind.__name__ in str(known[name].type)]
-    try:
-        recipe[name] = kinds[0](value) if kinds and value is not None else value
-    except (TypeError, ValueError):
-        raise ValueError(f"recipe key {key!r} is {value!r}, expected {known[name].type}") from None
-
-
-def check_model_settings(settings: dict[str, Any], config: PreTrainedConfig) -> None:
-    """A setting that the configuration does not have would be kept and do nothing."""
-    for name in settings:
-        if not hasattr(config, name):
-            near = difflib.get_close_matches(name, config.to_dict(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"see {type(config).__name__}."
-            raise ValueError(f"model setting {name!r} is not known to {config.model_type}; {hint}")
-
-
-def read_recipe(paths: Sequence[str | Path], changes: Iterable[tuple[str, Any]] = ()) -> Recipe:
-    """Put recipe files together, later ones over earlier ones and `model` key by key, then single keys.
-
-    Raises:
-        ValueError: if a file cannot be read, or the recipe could not be trained.
-    """
-    values: dict[str, Any] = {}
-    for path in paths:
-        try:
-            content = yaml.safe_load(Path(path).read_text()) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"cannot read the recipe {path}: {error}") from None
-        if not isinstance(content, dict) or not isinstance(content.get("model") or {}, dict):
-            raise ValueError(f"the recipe {path} is no mapping of keys to values, or its model is none")
-        for key, value in content.items():
-            set_value(values, key, {**values.get("model", {}), **(value or {})} if key == "model" else value)
-    for key, value in changes:
-        set_value(values, key, value)
-    recipe = Recipe(**values)
-    if recipe.max_train_steps is None and recipe.max_train_minutes is None:
-        raise ValueError("the recipe says no end: set max_train_steps or max_train_minutes")
-    if not recipe.pretrained and not (recipe.model and "model_type" in recipe.model):
-        raise ValueError(
-            "the recipe names no model: set model with its model_type, or pretrained to a saved one. Recipes of a "
-            "stage leave that to a second one, as in --config tiny_1_appearance.yaml referformer_tiny.yaml"
-        )
-    if recipe.model and "model_type" in recipe.model:
-        model_type = recipe.model["model_type"]
-        if model_type not in CONFIG_MAPPING:
-            raise ValueError(f"model_type {model_type!r} is not known to hf_rvos or transformers")
-        check_model_settings(recipe.model, AutoConfig.for_model(model_type))
-        if not recipe.pretrained:
-            try:
-                AutoConfig.for_model(**recipe.model)
-            except StrictDataclassError as error:
-                raise ValueError(f"model: {error}") from None
-    return recipe
 
 
 def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]:
@@ -208,78 +97,58 @@ def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]
     return recipe, resume
 
 
-def build_model_and_processor(recipe: Recipe) -> tuple[torch.nn.Module, RvosProcessor]:
-    video_processor = RvosVideoProcessor(size={"shortest_edge": recipe.inference_size or min(recipe.frame_size)})
-    if recipe.pretrained:
-        config = AutoConfig.from_pretrained(recipe.pretrained)
-        settings = {"model_type": config.model_type, **recipe.model}
-        if settings.pop("model_type") != config.model_type:
-            raise ValueError(f"{recipe.pretrained} is a {config.model_type}, not a {recipe.model['model_type']}")
-        check_model_settings(settings, config)
-        config = AutoConfig.from_pretrained(recipe.pretrained, **settings)
-        model = AutoModelForReferringVideoSegmentation.from_pretrained(
-            recipe.pretrained, config=config, dtype=torch.float32
-        )
-        tokenizer = RvosProcessor.from_pretrained(recipe.pretrained).tokenizer
-        return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
-    tokenizer = build_word_tokenizer(vocabulary(), recipe.max_tokens)
-    settings = dict(recipe.model)
-    if recipe.pretrained_backbone:
-        settings["backbone_config"] = AutoConfig.from_pretrained(recipe.pretrained_backbone)
-        # In the new model it is a part without a folder of its own.
-        settings["backbone_config"].architectures, settings["backbone_config"].name_or_path = None, ""
-    settings["text_config"] = {
-        **settings["text_config"],
-        "vocab_size": len(tokenizer),
-        # RoBERTa counts positions from the padding id on.
-        "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
-    }
-    model = AutoModelForReferringVideoSegmentation.from_config(AutoConfig.for_model(**settings))
-    if recipe.pretrained_backbone:
-        backbone_class = type(model.base_model.backbone)
-        model.base_model.backbone = backbone_class.from_pretrained(recipe.pretrained_backbone, dtype=torch.float32)
-    return model, RvosProcessor(video_processor=video_processor, tokenizer=tokenizer)
-
-
 class ReferringTask:
-    """Segment what a sentence says. Another task has the same members, see pretrain_backbone.py."""
+    """Segment what a sentence says. Another task has the same members, see pretrain_backbone.py.
+
+    Raises:
+        ValueError: if data, weights or the way to score are not there or do not fit, before anything is trained.
+    """
+
+    usage = """import hf_rvos
+from transformers import pipeline
+
+segmenter = pipeline("referring-video-segmentation", model="{name}")
+tracks = segmenter("video.mp4", text=["the dog on the left"])
+tracks[0]["masks"].shape  # (frames, height, width)"""
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
+        check_data_dirs(recipe)
         self.model, self.processor = build_model_and_processor(recipe)
-        # Clips of one size need no padding, and the published inference has none either.
-        self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=1)
+        self.benchmark = evaluation_benchmark(recipe)
+        self.evaluated = self.benchmark.load(self.model.config.model_type)
+        self.scored_on = [self.benchmark.name, self.benchmark.split, self.benchmark.limit]
+        self.scores = [key for key in self.evaluated.protocol.columns if not key.startswith("num_")]
+        if not self.evaluated.protocol.has_truth:
+            raise ValueError(f"evaluation: {self.benchmark.name}, {self.benchmark.split} has no masks to compare with")
+        # Released training code pads to multiples of 32. Frames of Moving Shapes all have one size.
+        multiple = 1 if "moving_shapes" in recipe.datasets else 32
+        self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=multiple)
 
     def dataset(self) -> Dataset:
-        recipe = self.recipe
-        return MovingShapesClips(
-            "train",
-            num_videos=recipe.num_videos,
-            max_stride=recipe.max_stride,
-            size=recipe.frame_size,
-            flip_probability=recipe.flip_probability,
-            seed=recipe.seed,
-            skills=recipe.skills,
-            num_annotated=recipe.num_annotated,
-            max_group_size=recipe.max_group_size,
-        )
+        return training_clips(self.recipe, self.model.config.model_type)
 
-    def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], Any]:
-        """Score on the val split; each process takes its share of the videos.
+    def count_items(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        return count_items(batch["labels"])
+
+    def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], str]:
+        """Score; each process takes its share of the videos.
 
         Returns:
             Results for the log, and the same to print.
         """
-        protocol, was_training = find_protocol("moving_shapes"), model.training
-        predictor, results = ModelPredictor(model.eval(), self.processor), []
-        for index in range(accelerator.process_index, self.recipe.evaluation_videos, accelerator.num_processes):
-            results += protocol.score(build_rows("val", index, MovingShapesConfig()), None, predictor)
+        protocol, was_training = self.evaluated.protocol, model.training
+        predictor = ModelPredictor(model.eval(), self.processor)
+        predictor.prepare((), protocol)
+        results = []
+        for number in range(accelerator.process_index, len(self.evaluated.units), accelerator.num_processes):
+            results += self.evaluated.score(number, predictor)
         model.train(was_training)
         summary = protocol.summarize(gather_object(results))
         return summary, markdown_table(summary, protocol.columns)
 
-    def save(self, model: torch.nn.Module, folder: Path) -> None:
-        model.save_pretrained(folder, state_dict=stored_weights(model, self.recipe.save_dtype))
+    def save(self, model: torch.nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+        model.save_pretrained(folder, state_dict=stored_weights(weights, self.recipe.save_dtype))
         self.processor.save_pretrained(folder)
 
     def load(self, folder: Path, trained: torch.nn.Module) -> torch.nn.Module:
@@ -287,101 +156,12 @@ class ReferringTask:
         return AutoModelForReferringVideoSegmentation.from_pretrained(folder)
 
 
-def stored_weights(model: torch.nn.Module, dtype: str) -> dict[str, torch.Tensor]:
+def stored_weights(weights: Mapping[str, torch.Tensor], dtype: str) -> dict[str, torch.Tensor]:
     """Only the numbers on disk are rounded: the configuration keeps float32, so the model loads and runs in that."""
     return {
         name: value.to(getattr(torch, dtype)) if value.is_floating_point() else value
-        for name, value in model.state_dict().items()
+        for name, value in weights.items()
     }
-
-
-def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """One group for each learning rate, with and without weight decay. A rate of 0 freezes the group."""
-    # Muon is made for matrices between hidden layers; heads of a few numbers are none.
-    matrices = {
-        id(module.weight)
-        for module in model.modules()
-        if recipe.muon and isinstance(module, torch.nn.Linear) and min(module.weight.shape) >= 16
-    }
-    groups: dict[tuple, dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        part = next((part for part in ("backbone", "text_encoder") if f".{part}." in f".{name}"), None)
-        rate = getattr(recipe, f"{part}_learning_rate" if part else "learning_rate")
-        if rate == 0:
-            parameter.requires_grad_(False)
-        if not parameter.requires_grad:
-            continue
-        decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        group = {"params": [], "rate": rate, "lr": rate, "weight_decay": decay}
-        groups.setdefault((id(parameter) in matrices, rate, decay), group)["params"].append(parameter)
-    by_muon, by_adamw = ([group for key, group in groups.items() if key[0] is muon] for muon in (True, False))
-    optimizers: list[torch.optim.Optimizer] = []
-    if by_muon:
-        # Its steps are then as long as those of AdamW, so the learning rates mean the same.
-        optimizers.append(torch.optim.Muon(by_muon, adjust_lr_fn="match_rms_adamw"))
-    if by_adamw:
-        optimizers.append(torch.optim.AdamW(by_adamw, betas=(0.9, recipe.adam_beta2)))
-    return optimizers
-
-
-def learning_rate_factor(progress: float, warmup: float, final: float) -> float:
-    """Linear warm-up, then half a cosine from 1 down to `final`, with `progress` in [0, 1]."""
-    if progress < warmup:
-        return progress / warmup
-    cosine = (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup)))) / 2
-    return final + (1 - final) * cosine
-
-
-class Clock:
-    """Steps and seconds of a run, together with the runs it continues; what checkpoints keep beside the weights."""
-
-    def __init__(self, accelerator: Accelerator):
-        self.accelerator, self.step, self.elapsed = accelerator, 0, 0.0
-        self.restart()
-
-    def restart(self) -> None:
-        self.started = time.monotonic() - self.elapsed
-
-    def tick(self) -> None:
-        """Read the time. Processes must agree on it, since rates, evaluation and the end depend on it."""
-        self.elapsed = time.monotonic() - self.started
-        if self.accelerator.num_processes > 1:
-            self.elapsed = broadcast_object_list([self.elapsed])[0]
-
-    def progress(self, recipe: Recipe) -> float:
-        by_steps = self.step / recipe.max_train_steps if recipe.max_train_steps else 0.0
-        by_time = self.elapsed / 60 / recipe.max_train_minutes if recipe.max_train_minutes else 0.0
-        return max(by_steps, by_time)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "elapsed": self.elapsed}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.step, self.elapsed = state["step"], state["elapsed"]
-        self.restart()
-
-
-def checkpoint_folders(output_dir: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted((output_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
-
-
-def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int) -> None:
-    """Write beside and rename, so that a run killed at any moment leaves only complete checkpoints. Two are kept."""
-    folder = output_dir / "checkpoints" / f"step_{step}"
-    unfinished = folder.with_name(f"unfinished_{folder.name}")
-    if accelerator.is_main_process:
-        for leftover in folder.parent.glob("unfinished_*"):
-            shutil.rmtree(leftover)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(unfinished))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
-        for old in checkpoint_folders(output_dir)[:-2]:
-            shutil.rmtree(old)
 
 
 def main() -> None:
@@ -390,169 +170,147 @@ def main() -> None:
 
 def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
     """Train, evaluate and save what a task describes."""
-    accelerator = Accelerator(gradient_accumulation_steps=recipe.gradient_accumulation_steps)
-    if recipe.num_processes not in (None, accelerator.num_processes):
-        raise ValueError(
-            f"the recipe is meant for {recipe.num_processes} processes, this run has {accelerator.num_processes}; "
-            "start it with that number, or set num_processes to null"
-        )
+    accelerator = start_accelerator(recipe)
     output_dir = Path(recipe.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = choose_checkpoint(output_dir, resume)
+    logging.disable_progress_bar()
     set_seed(recipe.seed)
-
-    task = task_class(recipe)
+    with accelerator.main_process_first():  # which makes the caches of the data
+        task = task_class(recipe)
+        dataset = task.dataset()
+    if recipe.keep_best not in (None, *task.scores):
+        raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
+    if recipe.push_to_hub and accelerator.is_main_process:
+        check_upload(recipe)
     model = task.model
     optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    check_room(output_dir, model, has_average=recipe.ema_decay > 0)
     accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
 
-    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
-        # A young average forgets faster, or it would keep the random start.
-        decay = min(recipe.ema_decay, (1 + int(updates)) / (10 + int(updates)))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
-
-    ema = AveragedModel(model, device=accelerator.device, multi_avg_fn=average) if recipe.ema_decay else None
-    model, *optimizers = accelerator.prepare(model, *optimizers)
-    clock = Clock(accelerator)
-    accelerator.register_for_checkpointing(clock, *([ema] if ema else []))
-
-    if resume == "latest":
-        resume = next(iter(checkpoint_folders(output_dir)[::-1]), None)
-        accelerator.print(f"resuming from {resume}" if resume else "no checkpoint yet, starting anew")
-    if resume:
-        accelerator.load_state(str(resume))
-
+    # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
+    clips_per_process = recipe.batch_size * recipe.gradient_accumulation_steps
     sampler = EpochBatchSampler(
-        recipe.num_videos,
-        recipe.batch_size,
+        len(dataset),
+        clips_per_process,
         recipe.clip_lengths,
         recipe.seed,
-        start=clock.step * recipe.gradient_accumulation_steps,
         process_index=accelerator.process_index,
         num_processes=accelerator.num_processes,
     )
+    ema = average_weights(model, recipe.ema_decay, accelerator.device) if recipe.ema_decay else None
+    model, *optimizers = accelerator.prepare(model, *optimizers)
+    clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
+    if checkpoint:
+        load_checkpoint(accelerator, checkpoint, clock, ema)
+    elif resume:
+        accelerator.print("no checkpoint yet, starting anew")
+    sampler.start = clock.step
     loader = DataLoader(
-        task.dataset(),
+        dataset,
         batch_sampler=sampler,
         num_workers=recipe.num_workers,
-        collate_fn=task.collate,
+        collate_fn=StepCollator(task.collate, recipe.batch_size),
         pin_memory=accelerator.device.type == "cuda",
     )
+    log = RunLog(accelerator, output_dir, clock)
+    best = BestModel(recipe.keep_best, output_dir, is_resumed=clock.step > 0)
 
-    def trained_model() -> torch.nn.Module:
-        return ema.module if ema else accelerator.unwrap_model(model)
-
-    def log(values: dict[str, Any]) -> None:
+    def evaluate(folder: Path) -> tuple[dict[str, Any], str]:
+        """Save the model and score what others will load."""
+        weights = ema.module.state_dict() if ema else accelerator.get_state_dict(model)
+        trained = ema.module if ema else accelerator.unwrap_model(model)
         if accelerator.is_main_process:
-            with open(output_dir / "log.jsonl", "a") as file:
-                file.write(json.dumps({"step": clock.step, "minutes": clock.elapsed / 60} | values) + "\n")
+            with replace_folder(folder) as unfinished:
+                task.save(trained, weights, unfinished)
+        accelerator.wait_for_everyone()
+        summary, table = task.evaluate(task.load(folder, trained).to(accelerator.device), accelerator)
+        log.write({"evaluation": summary})
+        accelerator.print(table, flush=True)
+        if accelerator.is_main_process:
+            best.compare(folder, summary, clock.step)
+        accelerator.wait_for_everyone()
+        clock.done("evaluation")
+        return summary, table
 
     model.train()
-    batches = iter(loader)
+    steps = iter(loader)
     clock.restart()
-    last_checkpoint = last_evaluation = clock.elapsed
-    running, window_start, num_clips = {}, time.monotonic(), 0
-    while clock.progress(recipe) < 1:
-        rate = learning_rate_factor(clock.progress(recipe), recipe.warmup, recipe.final_learning_rate)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = group["rate"] * rate
-        for micro_step in range(recipe.gradient_accumulation_steps):
-            batch = next(batches)
+    window = Window()
+    while clock.progress < 1:
+        rate = rate_factor(recipe, clock.progress, clock.epoch)
+        set_rates(optimizers, rate)
+        parts = next(steps)
+        num_items = share_items([task.count_items(part) for part in parts], accelerator)
+        for number, batch in enumerate(parts):
             video_ids = batch.pop("video_id")
             # Dropout depends on the step alone, so a resumed run repeats it.
-            number = clock.step * recipe.gradient_accumulation_steps + micro_step
-            torch.manual_seed(hash((recipe.seed, number, accelerator.process_index)))
-            batch = move(batch, accelerator.device)
+            torch.manual_seed(hash((recipe.seed, clock.step * len(parts) + number, accelerator.process_index)))
             with accelerator.accumulate(model):
-                outputs = model(**batch)
-                if not torch.isfinite(outputs.loss):
-                    raise FloatingPointError(
-                        f"the loss is {outputs.loss.item()} at step {clock.step}, clips {', '.join(video_ids)}; "
-                        "lower the learning rate or max_grad_norm and resume from the last checkpoint"
-                    )
+                outputs = model(**send_to_device(batch, accelerator.device, non_blocking=True), num_items=num_items)
+                check_finite(outputs.loss, "loss", clock.step, video_ids)
                 accelerator.backward(outputs.loss)
                 if accelerator.sync_gradients:
-                    running["grad_norm"] = running.get("grad_norm", 0) + accelerator.clip_grad_norm_(
-                        model.parameters(), recipe.max_grad_norm
-                    )
+                    norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
+                    if norm is not None and accelerator.scaler is None:  # the scaler passes over such a step
+                        check_finite(norm, "norm of the gradients", clock.step, video_ids)
+                        window.add(grad_norm=norm)
                 for optimizer in optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-            for name, value in {"loss": outputs.loss, **outputs.loss_dict}.items():
-                running[name] = running.get(name, 0) + value.detach() / recipe.gradient_accumulation_steps
-            num_clips += len(video_ids) * accelerator.num_processes
+            losses = {"loss": outputs.loss, **outputs.loss_dict}
+            window.add(**{name: value.detach() / len(parts) for name, value in losses.items()})
         if ema:
             ema.update_parameters(accelerator.unwrap_model(model))
         clock.step += 1
         clock.tick()
+        window.num_steps += 1
 
-        if clock.step % recipe.logging_steps == 0:
-            names = sorted(running)
-            values = accelerator.reduce(torch.stack([torch.as_tensor(running[name]) for name in names]), "mean")
-            means = dict(zip(names, (values / recipe.logging_steps).tolist(), strict=True))
-            clips_per_second = num_clips / (time.monotonic() - window_start)
+        is_over = clock.progress >= 1
+        if clock.step % recipe.logging_steps == 0 or is_over:
+            means = window.means(accelerator)
+            clips_per_second = window.num_steps * clips_per_process * accelerator.num_processes / window.seconds
             learning_rate = recipe.learning_rate * rate
-            log(means | {"learning_rate": learning_rate, "clips_per_second": clips_per_second})
-            terms = " ".join(
-                f"{name[5:]} {means[name]:.4f}" for name in names if name.startswith("loss_") and name[-1:] > "9"
-            )
+            log.write(means | {"learning_rate": learning_rate, "clips_per_second": clips_per_second})
+            terms = " ".join(f"{name[5:]} {means[name]:.4f}" for name in last_layer_terms(means))
             accelerator.print(
                 f"step {clock.step}  {clock.elapsed / 60:.1f} min  loss {means['loss']:.3f} ({terms})  "
-                f"grad {means['grad_norm']:.2f}  lr {learning_rate:.2e}  {clips_per_second:.2f} clips/s",
+                f"grad {means.get('grad_norm', 0):.2f}  lr {learning_rate:.2e}  {clips_per_second:.2f} clips/s",
                 flush=True,
             )
-            running, window_start, num_clips = {}, time.monotonic(), 0
+            window = Window()
+        if not is_over:
+            if clock.is_due("evaluation", recipe.evaluation_minutes, epochs=recipe.evaluation_epochs):
+                evaluate(output_dir / ".evaluated")
+            if clock.is_due("checkpoint", recipe.checkpointing_minutes, recipe.checkpointing_steps):
+                save_checkpoint(accelerator, output_dir, clock, model, ema)
+                clock.done("checkpoint")
 
-        if is_due(clock.elapsed - last_evaluation, recipe.evaluation_minutes):
-            summary, table = task.evaluate(trained_model(), accelerator)
-            log({"evaluation": summary})
-            accelerator.print(table, flush=True)
-            clock.tick()
-            last_evaluation = clock.elapsed
-        by_steps = recipe.checkpointing_steps and clock.step % recipe.checkpointing_steps == 0
-        if by_steps or is_due(clock.elapsed - last_checkpoint, recipe.checkpointing_minutes):
-            save_checkpoint(accelerator, output_dir, clock.step)
-            last_checkpoint = clock.elapsed
-
-    save_checkpoint(accelerator, output_dir, clock.step)
-    final = output_dir / "final"
+    save_checkpoint(accelerator, output_dir, clock, model, ema)
+    minutes = clock.elapsed / 60
+    summary, table = evaluate(output_dir / "final")
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        with replace_when_done(final) as folder:
-            task.save(trained_model(), folder)
-    accelerator.wait_for_everyone()
-
-    # What counts is the model that others will load.
-    summary, table = task.evaluate(task.load(final, trained_model()).to(accelerator.device), accelerator)
-    accelerator.print(table)
-    if accelerator.is_main_process:
+        shutil.rmtree(output_dir / ".evaluated", ignore_errors=True)
         results = {
             "steps": clock.step,
-            "minutes": clock.elapsed / 60,
+            "minutes": minutes,
             "num_parameters": num_parameters,
             "num_trained_parameters": num_trained,
+            "num_processes": accelerator.num_processes,
+            "clips_per_step": clips_per_process * accelerator.num_processes,
             "machine": machine(accelerator.device),
             "val": summary,
+            "best": best.score,
         }
+        log.save_chart(output_dir / "loss.png")
+        write_model_card(output_dir / "final", task, recipe, results, table)
         with replace_when_done(output_dir / "all_results.json") as path:
             path.write_text(json.dumps(results | {"recipe": asdict(recipe)}, indent=2) + "\n")
+        if recipe.push_to_hub:
+            upload(recipe, output_dir / "final")
     accelerator.end_training()
-
-
-def is_due(seconds: float, every_minutes: float | None) -> bool:
-    return every_minutes is not None and seconds >= 60 * every_minutes
-
-
-def move(value: Any, device: torch.device) -> Any:
-    """The same nest of dicts and lists with its tensors on the device."""
-    if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: move(entry, device) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [move(entry, device) for entry in value]
-    return value
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@
 # limitations under the License.
 """Named visual backbones, and the few things in which image and video backbones differ."""
 
+from pathlib import Path
+
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, TimmBackboneConfig
+from safetensors.torch import load_file
+from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel, TimmBackboneConfig
 
 from hf_rvos.models.video_swin.configuration_video_swin import VideoSwinConfig
 
@@ -142,18 +145,44 @@ def infer_backbone_config(state_dict: dict[str, torch.Tensor]) -> PreTrainedConf
     """
     if "layer3.0.conv1.weight" in state_dict:
         return backbone_config("resnet101" if "layer3.6.conv1.weight" in state_dict else "resnet50")
-    table = "layers.{}.blocks.0.attn.relative_position_bias_table"
-    if table.format(3) not in state_dict:
+    table, patches = "layers.{}.blocks.0.attn.relative_position_bias_table", "patch_embed.proj.weight"
+    if table.format(3) not in state_dict or patches not in state_dict:
         raise ValueError("The checkpoint has no tensors of a ResNet, Swin or Video Swin backbone.")
-    fields = {
-        "embed_dim": state_dict["patch_embed.norm.weight"].shape[0],
+    width = state_dict[patches].shape[0]
+    sizes = {
         "depths": tuple(
             len({name.split(".")[3] for name in state_dict if name.startswith(f"layers.{stage}.blocks.")})
             for stage in range(4)
         ),
         "num_heads": tuple(state_dict[table.format(stage)].shape[1] for stage in range(4)),
     }
-    return backbone_config("swin-t" if "norm0.weight" in state_dict else "video-swin-t", **fields)
+    family = "swin" if state_dict[patches].ndim == 4 else "video-swin"
+    for config in (backbone_config(name) for name in BACKBONE_NAMES if name.startswith(f"{family}-")):
+        if all(tuple(getattr(config, name)) == value for name, value in sizes.items()) and config.embed_dim == width:
+            return config
+    return backbone_config(f"{family}-t", embed_dim=width, **sizes)
+
+
+def load_backbone(folder: str | Path) -> PreTrainedModel:
+    """Read a backbone that was saved by itself; `from_pretrained` does this for all but ResNets.
+
+    Args:
+        folder (`str` or `Path`):
+            Folder with `config.json` and `model.safetensors`, or for other backbones than ResNets a hub id.
+
+    Returns:
+        [`PreTrainedModel`]: the backbone in float32.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type != "timm_backbone":
+        # AutoBackbone.from_pretrained first asks the hub, also about a folder.
+        with torch.device("meta"):
+            backbone_class = type(AutoBackbone.from_config(config))
+        return backbone_class.from_pretrained(folder, dtype=torch.float32)
+    # TimmBackbone.from_pretrained takes its argument for the name of a model that timm downloads.
+    backbone = AutoBackbone.from_config(config)
+    backbone.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    return backbone.eval()
 
 
 __all__ = [
@@ -163,4 +192,5 @@ __all__ = [
     "extract_frame_features",
     "freeze_stem",
     "infer_backbone_config",
+    "load_backbone",
 ]

@@ -20,7 +20,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,12 @@ NUMPY_NUMBERS = [
 ]
 
 
-def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str, torch.Tensor], dict]:
+def load_official_checkpoint(path: str | Path, *state_keys: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Read a checkpoint of a research repository without running anything that it contains.
 
     Args:
         path: The file, made by `torch.save`.
-        state_key: Name of the state dict in the file. A bare state dict is taken as well.
+        state_keys: Names that the state dict may have in the file. A bare state dict is taken as well.
 
     Returns:
         The state dict without a `module.` prefix and without keys that carry no weights, and the arguments of the
@@ -77,12 +77,13 @@ def load_official_checkpoint(path: str | Path, state_key: str) -> tuple[dict[str
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: {reason}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {str(path)!r} holds a {type(content).__name__}, expected a dict")
-    state_dict = content.get(state_key, content)
+    state_dict = next((content[key] for key in state_keys if key in content), content)
     if isinstance(state_dict, dict):
         state_dict = {name: value for name, value in state_dict.items() if isinstance(value, torch.Tensor)}
     if not isinstance(state_dict, dict) or not state_dict or not all(isinstance(name, str) for name in state_dict):
         raise ValueError(
-            f"checkpoint {str(path)!r} has no state dict under {state_key!r}; it holds {sorted(map(str, content))}."
+            f"checkpoint {str(path)!r} has no state dict under {' or '.join(map(repr, state_keys))}; it holds "
+            f"{sorted(map(str, content))}."
         )
     arguments = content.get("args")
     if isinstance(arguments, argparse.Namespace):
@@ -251,6 +252,41 @@ def save_converted(
     Raises:
         ValueError: if weights and configuration do not fit.
     """
+
+    def save_processor(folder: Path) -> None:
+        _save_processor(folder, output, video_processor, tokenizer)
+
+    return save_weights(
+        model_class, config, weights, output, model_class.from_pretrained, save_processor, backbone_name
+    )
+
+
+def save_weights(
+    model_class: Callable[[PreTrainedConfig], PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: dict[str, torch.Tensor],
+    output: Path,
+    load: Callable[[Path], PreTrainedModel],
+    save_more: Callable[[Path], None] | None = None,
+    backbone_name: str | None = None,
+) -> PreTrainedModel:
+    """Write a model to a folder, which appears when everything is in it, and read it back.
+
+    Args:
+        model_class: Class of the model, or a function that makes one.
+        config: Its configuration.
+        weights: Its state dict.
+        output: Folder to write.
+        load: Reads the folder.
+        save_more: Writes what else belongs into the folder.
+        backbone_name: What the backbone is called, for errors.
+
+    Returns:
+        The model as read, in eval mode.
+
+    Raises:
+        ValueError: if weights and configuration do not fit.
+    """
     with torch.device("meta"):
         model = model_class(config)
     _check_weights(model, weights, backbone_name)
@@ -258,8 +294,9 @@ def save_converted(
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         model.save_pretrained(scratch, state_dict=dict(weights))  # a copy, because saving empties it
-        _save_processor(scratch, output, video_processor, tokenizer)
-        converted = model_class.from_pretrained(scratch)
+        if save_more is not None:
+            save_more(scratch)
+        converted = load(scratch)
         loaded = converted.state_dict()
         different = [name for name, tensor in weights.items() if not torch.equal(loaded[name], tensor)]
         if different:
@@ -302,7 +339,7 @@ def _save_processor(folder: Path, output: Path, video_processor: RvosVideoProces
             f"The tokenizer {tokenizer!r} could not be loaded ({reason}). Model and video processor are saved without "
             f'it; add it later with RvosProcessor(video_processor=RvosVideoProcessor.from_pretrained("{output}"), '
             f'tokenizer=AutoTokenizer.from_pretrained("{tokenizer}")).save_pretrained("{output}").',
-            stacklevel=4,
+            stacklevel=6,
         )
         video_processor.save_pretrained(folder)
         return

@@ -85,3 +85,13 @@ def test_short_expressions_are_padded(collate):
 def test_clips_of_different_length_are_refused(collate):
     with pytest.raises(ValueError, match=r"have \[2, 3\] frames"):
         collate([sample(num_frames=2), sample(num_frames=3)])
+
+
+def test_clips_with_and_without_unlabelled_frames_are_refused(collate):
+    with pytest.raises(ValueError, match="train/0, train/0 some have annotated_frames"):
+        collate([sample(), sample() | {"annotated_frames": torch.tensor([1])}])
+
+
+def test_expressions_longer_than_the_limit_are_refused(collate):
+    with pytest.raises(ValueError, match="train/0 has 42 tokens, the limit is 32"):
+        collate([sample(expressions=["star " * 40])])

@@ -16,7 +16,15 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from hf_rvos.data.sampling import EpochBatchSampler, sample_clip, sample_generator, sample_groups
+from hf_rvos.data.sampling import (
+    EpochBatchSampler,
+    sample_anchor_clip,
+    sample_clip,
+    sample_generator,
+    sample_groups,
+    window_positions,
+    window_starts,
+)
 
 
 def batches(count, **settings):
@@ -73,6 +81,90 @@ def test_group_sizes_up_to_the_largest_all_occur():
 def test_groups_without_members_are_refused():
     with pytest.raises(ValueError, match="max_size is 0"):
         sample_groups(3, 0, np.random.default_rng(0))
+
+
+def anchor_clips(*arguments, count=200, **options):
+    generator = np.random.default_rng(0)
+    return [sample_anchor_clip(*arguments, generator, **options).tolist() for _ in range(count)]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 3, 5, 40])
+@pytest.mark.parametrize("clip_length", [1, 2, 3, 4, 5, 8])
+def test_clip_around_an_anchor_is_sorted_and_contains_it(num_frames, clip_length):
+    for anchor in {0, num_frames // 2, num_frames - 1}:
+        for clip in anchor_clips(num_frames, clip_length, anchor, count=10):
+            assert len(clip) == clip_length and clip == sorted(clip)
+            assert anchor in clip and 0 <= clip[0] and clip[-1] < num_frames
+
+
+def test_clip_of_one_frame_is_the_anchor():
+    assert anchor_clips(30, 1, 12, count=5) == [[12]] * 5
+
+
+def test_near_frames_are_one_to_three_away_on_both_sides():
+    clips = anchor_clips(100, 3, 50)
+    assert {clip[0] for clip in clips} == {47, 48, 49}
+    assert {clip[1] for clip in clips} == {50}
+    assert {clip[2] for clip in clips} == {51, 52, 53}
+
+
+def test_near_frames_stay_in_the_video():
+    assert {clip[0] for clip in anchor_clips(100, 3, 0)} == {0}
+    assert {clip[2] for clip in anchor_clips(100, 3, 99)} == {99}
+
+
+def test_far_frames_come_from_before_and_after_the_near_ones():
+    clips = anchor_clips(10, 4, 5, count=2000)
+    # The draws of the last near frame put it into the clip twice; no other frame can be there twice.
+    twice = {frame for clip in clips for frame in clip if clip.count(frame) > 1}
+    assert twice == {6, 7, 8}
+    assert {frame for clip in clips for frame in clip} == set(range(10))
+    for clip in clips:
+        inside = [frame for frame in clip if 2 < frame < 5]
+        assert len(inside) <= 2
+
+
+def test_too_few_far_frames_are_drawn_from_the_whole_video():
+    # Outside the near frames there is at most the last one twice, and five more are wanted.
+    for clip in anchor_clips(6, 8, 3):
+        assert len(set(clip)) >= 5
+
+
+def test_a_clip_longer_than_the_video_has_all_its_frames():
+    for clip in anchor_clips(3, 8, 1):
+        assert set(clip) == {0, 1, 2}
+
+
+def test_clip_is_reversed_as_often_as_asked():
+    clips = anchor_clips(100, 5, 50, count=1000, reverse_probability=0.3)
+    backwards = [clip for clip in clips if clip[0] > clip[-1]]
+    assert all(clip == sorted(clip, reverse=True) for clip in backwards)
+    assert 0.25 < len(backwards) / 1000 < 0.35
+
+
+@pytest.mark.parametrize("anchor", [-1, 5])
+def test_anchor_outside_the_video_is_refused(anchor):
+    with pytest.raises(ValueError, match="an anchor inside the video"):
+        sample_anchor_clip(5, 3, anchor, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "num_frames, windows",
+    [
+        (8, [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        (6, [[0, 1, 2, 3], [2, 3, 4, 5]]),
+        (2, [[0, 1, 1, 1]]),
+        (1, [[0, 0, 0, 0]]),
+    ],
+)
+def test_windows_cover_the_video_and_end_with_it(num_frames, windows):
+    starts = window_starts(num_frames, 4)
+    assert [window_positions(num_frames, 4, start).tolist() for start in starts] == windows
+
+
+def test_windows_without_frames_are_refused():
+    with pytest.raises(ValueError, match="must be at least 1"):
+        window_starts(0, 4)
 
 
 def test_an_epoch_shows_every_sample_once():

@@ -110,3 +110,22 @@ def test_clip_without_an_object_has_a_finite_loss(scripts, backbone_recipe, monk
     loss = task.model(batch["pixel_values_videos"], batch["labels"]).loss
     loss.backward()
     assert torch.isfinite(loss)
+
+
+def test_batches_that_are_accumulated_have_the_gradient_of_one_large_batch(scripts, backbone_recipe, monkeypatch):
+    pretrain_backbone, train = scripts
+    monkeypatch.setattr(sys, "argv", ["", "--config", str(backbone_recipe)])
+    task = pretrain_backbone.AttributeTask(train.parse_arguments()[0])
+    task.model.eval()  # without stochastic depth
+    samples = [task.dataset()[0, index, 1] for index in range(3)]
+
+    def gradient(parts):
+        task.model.zero_grad()
+        num_items = train.share_items([task.count_items(part) for part in parts], train.Accelerator())
+        for part in parts:
+            (task.model(part["pixel_values_videos"], part["labels"], num_items).loss / len(parts)).backward()
+        return torch.cat([parameter.grad.flatten() for parameter in task.model.parameters()])
+
+    whole = gradient([task.collate(samples)])
+    found = gradient([task.collate(samples[:2]), task.collate(samples[2:])])
+    assert (found - whole).norm() < 1e-4 * whole.norm()

@@ -13,6 +13,8 @@
 # limitations under the License.
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,8 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, register_tracker_class
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig
 
@@ -28,6 +32,10 @@ from examples import train
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.evaluation.prediction import ModelPredictor
 from hf_rvos.evaluation.run import Benchmark, evaluate
+from hf_rvos.training.checkpointing import checkpoint_folders
+from hf_rvos.training.optimization import cosine_factor
+from tests.data.roots import ref_youtube_vos
+from tests.examples import equal_steps
 
 
 ROOT = Path(__file__).parents[2]
@@ -60,13 +68,19 @@ def finished(tiny_recipe, tmp_path_factory):
     return folder
 
 
+def environment():
+    """For another interpreter."""
+    paths = {"PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
+    return os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"} | paths
+
+
 def log_of(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def test_every_step_is_logged_with_its_loss_terms_and_rate(finished):
     log = log_of(finished)
-    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3, 4]
     assert {"loss", "loss_ce", "loss_dice", "grad_norm", "learning_rate", "clips_per_second"} <= set(log[0])
 
 
@@ -98,23 +112,59 @@ def test_weights_are_stored_in_half_and_load_as_float32(finished):
     assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
 
 
-def test_resumed_run_repeats_the_uninterrupted_one(run, finished, tmp_path):
-    run(tmp_path, "--override", "checkpointing_steps=1", "save_dtype=float16", "--max_train_steps", 4)
-    for folder in (tmp_path / "final", tmp_path / "checkpoints" / "step_4"):
-        for path in folder.rglob("*"):
-            path.unlink()
-        folder.rmdir()
-    run(tmp_path, "--save_dtype", "float16", "--resume_from_checkpoint", "latest")
-    expected, resumed = (load_file(folder / "final" / "model.safetensors") for folder in (finished, tmp_path))
-    assert expected.keys() == resumed.keys()
+def check_same_weights(first, second):
+    expected, found = (load_file(folder / "final" / "model.safetensors") for folder in (first, second))
+    assert expected.keys() == found.keys()
     for name in expected:
-        assert torch.equal(expected[name], resumed[name]), name
+        assert torch.equal(expected[name], found[name]), name
+
+
+def test_resumed_run_repeats_the_uninterrupted_one(run, finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    for name in ("final", "checkpoints/step_4"):
+        shutil.rmtree(tmp_path / name)
+    # Steps 3 and 4 are of the first epoch. How many workers there are does not matter.
+    run(tmp_path, "--save_dtype", "float16", "--resume_from_checkpoint", "latest", "--num_workers", 1)
+    check_same_weights(finished, tmp_path)
+    assert [entry["step"] for entry in log_of(tmp_path) if "loss" in entry] == [1, 2, 3, 4]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal
+from accelerate import checkpointing
+from examples import train
+
+save, written = checkpointing.save, []
+
+def save_and_die(*arguments, **options):
+    save(*arguments, **options)
+    written.append(arguments)
+    if len(written) == 3:  # the weights of the second checkpoint, whose optimizer is missing
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpointing.save = save_and_die
+train.main()
+"""
+
+
+@pytest.mark.slow  # an interpreter starts, trains and is killed
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(run, finished, tiny_recipe, tmp_path):
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, "--config", str(tiny_recipe)]
+    command += ["--output_dir", str(tmp_path), "--override", "checkpointing_steps=1", "save_dtype=float16"]
+    killed = subprocess.run(command, cwd=ROOT, env=environment(), timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "checkpoints" / "unfinished_step_2" / "model.safetensors").is_file()
+    assert [path.name for path in checkpoint_folders(tmp_path)] == ["step_1"]
+    options = ["--override", "checkpointing_steps=1", "save_dtype=float16"]
+    run(tmp_path, *options, "--resume_from_checkpoint", "latest")
+    check_same_weights(finished, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_3", "step_4"]
 
 
 def test_half_written_checkpoint_is_not_resumed(tmp_path):
     for name in ("step_9", "step_10", "unfinished_step_11"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert [path.name for path in train.checkpoint_folders(tmp_path)] == ["step_9", "step_10"]
+    assert [path.name for path in checkpoint_folders(tmp_path)] == ["step_9", "step_10"]
 
 
 def test_latest_without_checkpoint_starts_anew(run, tmp_path, capsys):
@@ -133,9 +183,10 @@ def test_saved_model_can_be_trained_on(run, finished, tmp_path):
     assert (tmp_path / "final" / "tokenizer.json").is_file()
 
 
-def test_loss_that_is_not_a_number_names_the_clips(run, tmp_path):
+def test_loss_that_is_not_a_number_names_the_clips_and_nothing_is_written(run, tmp_path):
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, clips train/\d"):
         run(tmp_path, "--override", "learning_rate=.nan", "warmup=0")
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +262,7 @@ def test_recipes_of_a_model_lead_to_one_of_less_than_4_mb(path):
 
 
 def test_rates_warm_up_and_fall():
-    factors = [train.learning_rate_factor(step / 100, warmup=0.1, final=0.01) for step in range(101)]
+    factors = [cosine_factor(step / 100, warmup=0.1, final=0.01) for step in range(101)]
     assert factors[0] == 0 and max(factors) == factors[10] == 1
     assert factors[:11] == sorted(factors[:11]) and factors[10:] == sorted(factors[10:], reverse=True)
     assert factors[100] == pytest.approx(0.01)
@@ -269,15 +320,134 @@ def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
 @pytest.mark.parametrize(
     "changes",
     # Without the object cluster the pooler of the text encoder does nothing, and waits for no gradient.
-    [["seed=1"], ["model.model_type=soc", "model.use_object_cluster=false"]],
+    [[], ["model.model_type=soc", "model.use_object_cluster=false"]],
     ids=["all parameters", "some parameters"],
 )
-def test_two_processes_share_a_run(tiny_recipe, tmp_path, changes):
+def test_two_processes_that_accumulate_take_the_steps_of_one_large_batch(
+    run, tiny_recipe, tmp_path, monkeypatch, changes
+):
+    options = ["dropout=0", "text_projection_dropout=0", "backbone_config.drop_path_rate=0"]
+    options += ["text_config.hidden_dropout_prob=0", "text_config.attention_probs_dropout_prob=0"]
+    options += [] if changes else ["pixel_decoder_dropout=0"]
+    changes = [*changes, *(f"model.{option}" for option in options)]
+    changes += ["learning_rate=1", "warmup=0", "ema_decay=0", "max_train_steps=2", "clip_lengths=[2]", "num_videos=8"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["examples/train.py", "--config", str(tiny_recipe), "--output_dir", str(tmp_path)]
-    command += ["--override", *changes]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(ROOT / "src")
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
-    assert len(log_of(tmp_path)) == 4
-    assert json.loads((tmp_path / "all_results.json").read_text())["steps"] == 4
+    command += [
+        "tests/examples/equal_steps.py",
+        "--config",
+        str(tiny_recipe),
+        "--output_dir",
+        str(tmp_path / "shared"),
+    ]
+    command += ["--override", *changes, "batch_size=1", "gradient_accumulation_steps=2"]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=300)
+    monkeypatch.setattr(train, "build_optimizers", equal_steps.build_optimizers)
+    run(tmp_path / "alone", "--override", *changes, "batch_size=4")
+    shared, alone = (load_file(tmp_path / name / "final" / "model.safetensors") for name in ("shared", "alone"))
+    assert shared.keys() == alone.keys()
+    # Each of the two steps is 0.1 long, the norm to which gradients are cut; sums in another order differ by 1e-6.
+    difference = max((shared[name] - alone[name]).abs().max().item() for name in alone)
+    assert difference < 1e-5
+    logs = [[entry["loss"] for entry in log_of(tmp_path / name) if "loss" in entry] for name in ("shared", "alone")]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    assert json.loads((tmp_path / "shared" / "all_results.json").read_text())["clips_per_step"] == 4
+
+
+@pytest.fixture(scope="module")
+def on_files(finished, tiny_recipe, tmp_path_factory):
+    """Output folder of a run on a data set of files that is scored after each of two epochs, and its tracker."""
+
+    class Tracker(GeneralTracker):
+        name = "of_these_tests"
+        requires_logging_directory = False
+        tracker, lines = None, []
+
+        def __init__(self, project, **options):
+            super().__init__()
+
+        def log(self, values, step=None, **options):
+            self.lines.append((step, values))
+
+    register_tracker_class(Tracker)
+    data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("run")
+    ref_youtube_vos(data)
+    options = ["datasets=[ref_youtube_vos]", f"data_dirs.ref_youtube_vos={data}", f"pretrained={finished / 'final'}"]
+    options += ["model=null", "reset_class_heads=true", "augmentation.short_sides=[64, 80]", "clip_lengths=[2]"]
+    options += ["evaluation.dataset=ref_youtube_vos", "evaluation.split=train", "evaluation.limit=1"]
+    options += ["max_train_steps=null", "num_epochs=2", "lr_drops=[1]", "evaluation_epochs=1", "keep_best=j_and_f"]
+    options += [
+        "gradient_accumulation_steps=2",
+        "gradient_checkpointing=true",
+        f"report_to={Tracker.name}",
+        "warmup=0",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        arguments = ["--config", str(tiny_recipe), "--output_dir", str(folder), "--override", *options]
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        train.main()
+    return folder, Tracker.lines
+
+
+def test_epochs_end_the_run_and_drop_the_rates(on_files):
+    log = [entry for entry in log_of(on_files[0]) if "loss" in entry]
+    per_epoch = len(log) // 2
+    assert json.loads((on_files[0] / "all_results.json").read_text())["steps"] == len(log) == 2 * per_epoch
+    rates = [entry["learning_rate"] for entry in log]
+    assert rates == pytest.approx([1e-4] * per_epoch + [1e-5] * per_epoch)
+
+
+def test_the_best_model_of_all_evaluations_is_kept(on_files):
+    folder = on_files[0]
+    scores = [(entry["evaluation"]["j_and_f"], entry["step"]) for entry in log_of(folder) if "evaluation" in entry]
+    assert len(scores) == 2  # after the first epoch, and at the end
+    best = json.loads((folder / "best.json").read_text())
+    assert best["j_and_f"] == max(scores)[0]
+    assert json.loads((folder / "all_results.json").read_text())["best"] == best
+    assert AutoModelForReferringVideoSegmentation.from_pretrained(folder / "best").config.model_type == "referformer"
+    assert not (folder / ".evaluated").exists()
+
+
+def test_a_tracker_gets_losses_and_scores(on_files):
+    folder, lines = on_files
+    written = [entry["step"] for entry in log_of(folder)]
+    assert [step for step, _ in lines] == written
+    assert any("loss" in values for _, values in lines) and any("evaluation/j_and_f" in values for _, values in lines)
+
+
+def test_the_trained_model_has_a_card_with_its_scores_and_the_run_a_chart(on_files):
+    folder = on_files[0]
+    card = ModelCard.load(folder / "final" / "README.md")
+    results = json.loads((folder / "all_results.json").read_text())
+    scores = {score.metric_type: score.metric_value for score in card.data.eval_results}
+    assert scores["j_and_f"] == round(results["val"]["j_and_f"], 2)
+    assert "| data | ref_youtube_vos, split train |" in card.text and "| clips of a step | 2 |" in card.text
+    assert (folder / "loss.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["keep_best=j_f"], "keep_best is 'j_f', expected one of j_mean, f_mean, j_and_f"),
+        (["datasets=[mevis]", "model=null", "pretrained=FINAL"], "add --override data_dirs.mevis=FOLDER"),
+        (["datasets=[mevis]", "data_dirs.mevis=/no/such"], "/no/such is no folder"),
+        (["evaluation.dataset=ref_youtube_vos", "evaluation.data_dir=DATA"], "val has no masks to compare with"),
+        (["report_to=[wandb]"], "report_to: wandb is not installed"),
+        (["batch_size=5"], "4 samples do not fill one batch of 5"),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_is_written(run, finished, tmp_path, options, message):
+    ref_youtube_vos(tmp_path / "data")
+    places = {"FINAL": str(finished / "final"), "DATA": str(tmp_path / "data")}
+    for name, place in places.items():
+        options = [option.replace(name, place) for option in options]
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "out", "--override", "clip_lengths=[2]", *options)
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_a_run_is_not_started_anew_over_an_earlier_one(run, finished):
+    before = sorted(path.stat().st_mtime_ns for path in finished.rglob("*"))
+    with pytest.raises(ValueError, match="has checkpoints of an earlier run up to step_4"):
+        run(finished, "--max_train_steps", 2)
+    assert sorted(path.stat().st_mtime_ns for path in finished.rglob("*")) == before

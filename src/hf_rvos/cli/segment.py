@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 class ModelType(StrEnum):
+    backbone = "backbone"
     referformer = "referformer"
     sgmg = "sgmg"
     soc = "soc"
@@ -71,7 +72,7 @@ def segment(
 
 
 def convert(
-    model: Annotated[ModelType, typer.Option(help="Which official code wrote the checkpoint.")],
+    model: Annotated[ModelType, typer.Option(help="What the checkpoint is of.")],
     checkpoint: Annotated[Path, typer.Option(help="Official .pth file.")],
     output: Annotated[Path, typer.Option(help="Folder for the converted model and its processor.")],
     tokenizer: Annotated[
@@ -81,7 +82,8 @@ def convert(
 ) -> None:
     """Convert an official checkpoint to a folder for from_pretrained."""
     with bad_input_reported():
-        converter = import_module(f"hf_rvos.models.{model}.convert_{model}_to_hf")
+        package = "hf_rvos" if model is ModelType.backbone else f"hf_rvos.models.{model}"
+        converter = import_module(f"{package}.convert_{model}_to_hf")
         converter.convert_checkpoint(checkpoint, output, tokenizer, config)
     typer.echo(f"Converted {checkpoint} to {output}")
 

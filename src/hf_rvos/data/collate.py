@@ -67,7 +67,8 @@ class ClipCollator:
             each clip, if samples have it; and `video_id`, a list of names for messages.
 
         Raises:
-            ValueError: if the clips differ in length.
+            ValueError: if the clips differ in length or in whether all frames have labels, or an expression is longer
+                than the tokenizer allows.
         """
         lengths = {len(sample["frames"]) for sample in samples}
         if len(lengths) > 1:
@@ -89,6 +90,11 @@ class ClipCollator:
             padding=True,
             return_tensors="pt",
         )
+        if text["input_ids"].shape[1] > self.tokenizer.model_max_length:
+            raise ValueError(
+                f"an expression of {', '.join(sample['video_id'] for sample in samples)} has "
+                f"{text['input_ids'].shape[1]} tokens, the limit is {self.tokenizer.model_max_length}; leave it out"
+            )
         counts = torch.tensor([len(sample["expressions"]) for sample in samples])
         labels = [
             {
@@ -101,6 +107,11 @@ class ClipCollator:
             for row in range(len(sample["expressions"]))
         ]
         annotated = [sample.get("annotated_frames") for sample in samples]
+        if len({frames is None for frames in annotated}) > 1:
+            raise ValueError(
+                f"of {', '.join(sample['video_id'] for sample in samples)} some have annotated_frames and some have "
+                "not; train on data sets of single annotated frames apart from the others"
+            )
         groups = {}
         if "group_index" in samples[0]:
             # A clip has at most as many groups as expressions.

@@ -53,6 +53,65 @@ def sample_clip(
     return start + stride * np.arange(clip_length)
 
 
+def sample_anchor_clip(
+    num_frames: int,
+    clip_length: int,
+    anchor: int,
+    generator: np.random.Generator,
+    reverse_probability: float = 0.0,
+) -> np.ndarray:
+    """Draw a clip around a frame: itself, a near frame on each side, and the rest from all over the video.
+
+    ReferFormer and SgMg train on such clips. Near means one to three frames away, clamped to the video. The others are
+    drawn without replacement from the frames before and after these three; the last of the three counts as after, so
+    it can occur twice. If there are too few, the whole video takes their place, and if it has too few as well, all of
+    it and some of its frames once more, where the released code stops at videos shorter than half of that.
+
+    Args:
+        num_frames: Frames of the video.
+        clip_length: Frames of the clip. A clip of one is the anchor, one of two has no near frame after it.
+        anchor: Frame that the clip must contain.
+        generator: Source of the draw.
+        reverse_probability: How often the clip runs backwards.
+
+    Returns:
+        `(clip_length,)` frame indices in ascending order, or in descending order if reversed.
+    """
+    if clip_length < 1 or not 0 <= anchor < num_frames:
+        raise ValueError(
+            f"got clip_length {clip_length} and anchor {anchor} of {num_frames} frames, expected at least one frame "
+            "and an anchor inside the video"
+        )
+    before, after = generator.integers(1, 4, 2)
+    near = [anchor, max(0, anchor - before), min(num_frames - 1, anchor + after)][:clip_length]
+    wanted = clip_length - len(near)
+    far = np.concatenate([np.arange(min(near)), np.arange(max(near), num_frames)])
+    if len(far) <= wanted:
+        far = np.arange(num_frames)
+    again = max(0, wanted - num_frames)
+    rest = [
+        generator.choice(far, wanted - again, replace=False),
+        generator.choice(num_frames, again, replace=again > num_frames),
+    ]
+    frames = np.sort(np.concatenate([near, *rest])).astype(np.int64)
+    return frames[::-1].copy() if generator.random() < reverse_probability else frames
+
+
+def window_starts(num_frames: int, clip_length: int) -> list[int]:
+    """First frames of the consecutive windows of a video, as SOC trains on them.
+
+    The last window ends with the video, and overlaps the one before if the video cannot be divided.
+    """
+    if min(num_frames, clip_length) < 1:
+        raise ValueError(f"num_frames ({num_frames}) and clip_length ({clip_length}) must be at least 1")
+    return [max(0, min(start, num_frames - clip_length)) for start in range(0, num_frames, clip_length)]
+
+
+def window_positions(num_frames: int, clip_length: int, start: int) -> np.ndarray:
+    """The `(clip_length,)` frames of the window that begins at `start`; behind the end the last one is repeated."""
+    return np.minimum(start + np.arange(clip_length), num_frames - 1)
+
+
 def sample_groups(num_expressions: int, max_size: int, generator: np.random.Generator) -> np.ndarray:
     """Deal expressions out to groups of random size.
 

@@ -13,7 +13,7 @@
 # limitations under the License.
 """Matching and training losses."""
 
-from hf_rvos.losses.criterion import count_valid_frames, referring_segmentation_loss
+from hf_rvos.losses.criterion import count_items, count_valid_frames, referring_segmentation_loss
 from hf_rvos.losses.labels import PreparedLabels, check_labels, prepare_labels
 from hf_rvos.losses.matcher import match_queries
 
@@ -21,6 +21,7 @@ from hf_rvos.losses.matcher import match_queries
 __all__ = [
     "PreparedLabels",
     "check_labels",
+    "count_items",
     "count_valid_frames",
     "match_queries",
     "prepare_labels",

@@ -23,13 +23,40 @@ from hf_rvos.losses.mask_losses import mask_dice_loss, mask_focal_loss, sigmoid_
 from hf_rvos.losses.matcher import match_queries
 
 
-def count_valid_frames(valid_frames: torch.Tensor) -> torch.Tensor:
-    """Frames with an object in the batch, averaged over the processes of a distributed run, at least 1."""
-    count = valid_frames.sum()
+def count_items(labels: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Count what losses are divided by.
+
+    The gradients of batches that are accumulated, or shared out to processes, add up to that of one large batch if
+    each is divided by the same: the counts of all of them, divided by the number that their gradients are averaged
+    over.
+
+    Args:
+        labels: One dict for each expression, as for [`referring_segmentation_loss`].
+
+    Returns:
+        `expressions`, `frames` (of all of them) and `valid_frames`, in which there is an object. Such a dict is what
+        the models take as `num_items`.
+    """
+    valid_frames = [label["valid_frames"] for label in labels]
+    total = torch.stack([frames.sum() for frames in valid_frames]).sum()
+    return {
+        "expressions": torch.full_like(total, len(labels)),
+        "frames": torch.full_like(total, sum(map(len, valid_frames))),
+        "valid_frames": total,
+    }
+
+
+def average_over_processes(count: torch.Tensor) -> torch.Tensor:
+    """Counts, averaged over the processes of a distributed run, at least 1."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(count)
         count = count / torch.distributed.get_world_size()
     return count.clamp(min=1)
+
+
+def count_valid_frames(valid_frames: torch.Tensor) -> torch.Tensor:
+    """Frames with an object in the batch, averaged over the processes of a distributed run, at least 1."""
+    return average_over_processes(valid_frames.sum())
 
 
 def referring_segmentation_loss(

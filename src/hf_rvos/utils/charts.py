@@ -50,3 +50,34 @@ def save_bar_chart(
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", fontsize=8)
     figure.savefig(path)
+
+
+def save_line_chart(
+    path: str | os.PathLike,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """Draw numbers over time as lines; heights are logarithmic if all are above 0.
+
+    Args:
+        path: Where the picture goes; the suffix says in which format.
+        curves: For each name in the legend, where its points are, from left to right, and how high.
+        title: Above the chart.
+        x_label: What is counted from left to right.
+        y_label: What the height means.
+    """
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for number, (name, (positions, heights)) in enumerate(curves.items()):
+        color = [channel / 255 for channel in PALETTE[number % len(PALETTE)]]
+        marker = "o" if len(heights) == 1 else None  # one point makes no line
+        axes.plot(positions, heights, color=color, linewidth=1.5, marker=marker, label=name)
+    if all(height > 0 for _, heights in curves.values() for height in heights):
+        axes.set_yscale("log")
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(color="lightgrey", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(path)

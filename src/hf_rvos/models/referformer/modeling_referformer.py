@@ -648,6 +648,7 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
         output_auxiliary: bool | None = None,
         video_features: ReferFormerVideoFeatures | None = None,
         text_features: ReferFormerTextFeatures | None = None,
+        num_items: dict[str, torch.Tensor] | None = None,
         **kwargs,
     ) -> ReferringVideoSegmentationOutput:
         """Segment, in every frame, the object that each expression refers to.
@@ -678,6 +679,9 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 Result of `get_video_features`, to be reused for further expressions.
             text_features ([`ReferFormerTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
+            num_items (`dict[str, torch.Tensor]`, *optional*):
+                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
+                over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 
@@ -768,5 +772,6 @@ class ReferFormerForReferringVideoSegmentation(ReferFormerPreTrainedModel):
                 mask_weight=self.config.mask_loss_weight,
                 dice_weight=self.config.dice_loss_weight,
                 mask_stride=MASK_STRIDE,
+                num_items=None if num_items is None else num_items["valid_frames"],
             )
         return output

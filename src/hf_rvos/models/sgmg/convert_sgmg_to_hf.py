@@ -201,7 +201,7 @@ def convert_checkpoint(
     output = check_output(output)
     overrides = read_overrides(config)
     logger.warning(LICENCE_NOTE)
-    state_dict, arguments = load_official_checkpoint(checkpoint, state_key="model")
+    state_dict, arguments = load_official_checkpoint(checkpoint, "model")
     model_config = infer_config(state_dict, arguments, overrides)
     return save_converted(
         SgMgForReferringVideoSegmentation,

@@ -31,6 +31,7 @@ def multi_granularity_loss(
     refined_labels: PreparedLabels | None,
     weights: Mapping[str, float],
     focal_alpha: float = 0.25,
+    num_items: torch.Tensor | float | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Sum the weighted losses of the decoder layers, each with the queries that were matched in it.
 
@@ -44,13 +45,15 @@ def multi_granularity_loss(
         refined_labels: Labels on the grid of the refined masks.
         weights: Weights of `loss_ce`, `loss_bbox`, `loss_giou`, `loss_mask` and `loss_dice`.
         focal_alpha: Weight of the positives in the focal losses.
+        num_items: Number of frames to divide by. If None, the valid frames of the batch, averaged over processes.
 
     Returns:
         The weighted sum, and the unweighted losses under these names, with the suffix `_0`, `_1`, ... for the layers
         before the final one. With refinement, `loss_mask` and `loss_dice` are those of the refined masks;
         `loss_mask_low` and `loss_dice_low` have the same weights.
     """
-    num_items = count_valid_frames(labels.valid_frames)
+    if num_items is None:
+        num_items = count_valid_frames(labels.valid_frames)
     loss, loss_dict = 0.0, {}
     for layer in (-1, *range(len(layer_outputs) - 1)):
         losses = layer_losses(layer_outputs[layer], query_indices[layer], labels, focal_alpha)

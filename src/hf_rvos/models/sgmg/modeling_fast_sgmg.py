@@ -398,6 +398,7 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
         group_index: torch.Tensor | None = None,
         scene_features: FastSgMgSceneFeatures | None = None,
         expressions_per_chunk: int | None = None,
+        num_items: dict[str, torch.Tensor] | None = None,
         **kwargs,
     ) -> ReferringVideoSegmentationOutput:
         """Segment, in every frame, the objects that expressions refer to, those of a group together.
@@ -425,6 +426,9 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
             expressions_per_chunk (`int`, *optional*):
                 Run what comes after the encoder for so many expressions at a time. Results are the same, memory is
                 not. None runs it for all at once. Not with `labels`.
+            num_items (`dict[str, torch.Tensor]`, *optional*):
+                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
+                over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 
@@ -443,7 +447,12 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
             "attention_mask": attention_mask,
             "annotated_frames": annotated_frames,
         }
-        options = {"labels": labels, "queries": queries, "output_auxiliary": output_auxiliary}
+        options = {
+            "labels": labels,
+            "queries": queries,
+            "output_auxiliary": output_auxiliary,
+            "num_items": num_items,
+        }
         if expressions_per_chunk is None:
             return super().forward(
                 **inputs,

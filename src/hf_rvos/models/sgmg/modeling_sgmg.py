@@ -769,6 +769,7 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
         output_auxiliary: bool | None = None,
         video_features: SgMgVideoFeatures | None = None,
         text_features: SgMgTextFeatures | None = None,
+        num_items: dict[str, torch.Tensor] | None = None,
         **kwargs,
     ) -> ReferringVideoSegmentationOutput:
         """Segment, in every frame, the object that each expression refers to.
@@ -802,6 +803,9 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
                 Result of `get_video_features`, to be reused for further expressions.
             text_features ([`SgMgTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
+            num_items (`dict[str, torch.Tensor]`, *optional*):
+                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
+                over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 
@@ -832,7 +836,7 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
         final = self._score(features, -1)
         query_index = auxiliary = loss = loss_dict = None
         if labels is not None:
-            matched, loss, loss_dict = self._match(features, final, labels)
+            matched, loss, loss_dict = self._match(features, final, labels, num_items)
             if self.config.auxiliary_loss and output_auxiliary is not False:
                 auxiliary = matched[:-1]
         elif output_auxiliary:
@@ -899,7 +903,11 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
         return self._unfold(features, patches)
 
     def _match(
-        self, features: SgMgModelOutput, final: dict[str, torch.Tensor], labels: list[dict[str, torch.Tensor]]
+        self,
+        features: SgMgModelOutput,
+        final: dict[str, torch.Tensor],
+        labels: list[dict[str, torch.Tensor]],
+        num_items: dict[str, torch.Tensor] | None,
     ) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor, dict[str, torch.Tensor]]:
         """Match a query to each expression in every trained layer by the masks before refinement, and refine its mask.
 
@@ -936,7 +944,15 @@ class SgMgForReferringVideoSegmentation(SgMgPreTrainedModel):
                 refined = [layer["pred_masks"][:, 0] for layer in matched]
                 refined_labels = prepare_labels(labels, matched[0]["pred_masks"], config.num_classes, self.mask_stride)
             indices = [layer["query_index"] for layer in matched]
-            loss, terms = multi_granularity_loss(unrefined, indices, prepared, refined, refined_labels, weights)
+            loss, terms = multi_granularity_loss(
+                unrefined,
+                indices,
+                prepared,
+                refined,
+                refined_labels,
+                weights,
+                num_items=None if num_items is None else num_items["valid_frames"],
+            )
         return matched, loss, terms
 
 

@@ -214,7 +214,7 @@ def convert_checkpoint(
     output = check_output(output)
     overrides = read_overrides(config)
     logger.warning(LICENCE_NOTE)
-    state_dict, arguments = load_official_checkpoint(checkpoint, state_key="model_state_dict")
+    state_dict, arguments = load_official_checkpoint(checkpoint, "model_state_dict")
     model_config = infer_config(state_dict, arguments, overrides)
     return save_converted(
         SocForReferringVideoSegmentation,

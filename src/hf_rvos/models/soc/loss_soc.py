@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 
-from hf_rvos.losses import PreparedLabels, count_valid_frames, prepare_labels
+from hf_rvos.losses import PreparedLabels, prepare_labels
 from hf_rvos.losses.box_losses import box_giou_loss, box_l1_distance
-from hf_rvos.losses.criterion import score_and_box_losses
+from hf_rvos.losses.criterion import average_over_processes, score_and_box_losses
 from hf_rvos.losses.mask_losses import dice_score, sigmoid_focal_loss
 from hf_rvos.losses.matcher import class_cost
 
@@ -103,6 +103,7 @@ def soc_loss(
     mask_weight: float = 2.0,
     dice_weight: float = 5.0,
     contrastive_weight: float = 1.0,
+    num_items: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Match a query to each expression in every decoder layer and sum the weighted losses.
 
@@ -114,6 +115,8 @@ def soc_loss(
         guidance: `(num_expressions, hidden_size)`, or None for no contrastive loss.
         class_weight, l1_weight, giou_weight, dice_weight: Weights of costs and losses.
         mask_weight, contrastive_weight: Weights of losses that the matching does not know.
+        num_items: `expressions` to divide the contrastive loss by and `frames` for the others. If None, those of the
+            batch, averaged over processes.
 
     Returns:
         The weighted sum, and the unweighted losses `loss_ce`, `loss_bbox`, `loss_giou`, `loss_mask`, `loss_dice` and
@@ -131,17 +134,19 @@ def soc_loss(
     with torch.autocast(final["logits"].device.type, enabled=False):
         full_size = final["pred_masks"][..., :1, :1].expand(-1, -1, -1, *padded_size)
         prepared = prepare_labels(labels, full_size, final["logits"].shape[-1], mask_stride=1)
-        num_items = count_valid_frames(torch.ones_like(prepared.valid_frames))
+        if num_items is None:
+            counts = prepared.valid_frames.new_tensor([len(labels), prepared.valid_frames.numel()])
+            num_items = dict(zip(("expressions", "frames"), average_over_processes(counts)))
         loss, loss_dict = 0.0, {}
         for layer, layer_output in enumerate([final, *layer_outputs[:-1]]):
             suffix = f"_{layer - 1}" if layer else ""
             cost = matching_cost(layer_output, prepared, class_weight, l1_weight, giou_weight, dice_weight)
             query_index = cost.argmin(1)
-            terms = {
-                name: value / num_items for name, value in _layer_losses(layer_output, query_index, prepared).items()
-            }
+            terms = _layer_losses(layer_output, query_index, prepared)
+            terms = {name: value / num_items["frames"] for name, value in terms.items()}
             if guidance is not None:
-                terms["loss_contrastive"] = contrastive_loss(layer_output["video_queries"], guidance, query_index)
+                mean = contrastive_loss(layer_output["video_queries"], guidance, query_index)
+                terms["loss_contrastive"] = mean * (len(labels) / num_items["expressions"])
             for name, value in terms.items():
                 loss_dict[name + suffix] = value
                 loss = loss + weights[name] * value

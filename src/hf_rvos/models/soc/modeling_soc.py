@@ -668,6 +668,7 @@ class SocForReferringVideoSegmentation(SocPreTrainedModel):
         output_auxiliary: bool | None = None,
         video_features: SocVideoFeatures | None = None,
         text_features: SocTextFeatures | None = None,
+        num_items: dict[str, torch.Tensor] | None = None,
         **kwargs,
     ) -> ReferringVideoSegmentationOutput:
         """Segment, in every frame, the object that each expression refers to.
@@ -701,6 +702,9 @@ class SocForReferringVideoSegmentation(SocPreTrainedModel):
                 Result of `get_video_features`, to be reused for further expressions.
             text_features ([`SocTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
+            num_items (`dict[str, torch.Tensor]`, *optional*):
+                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
+                over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 
@@ -757,6 +761,7 @@ class SocForReferringVideoSegmentation(SocPreTrainedModel):
                 mask_weight=self.config.mask_loss_weight,
                 dice_weight=self.config.dice_loss_weight,
                 contrastive_weight=self.config.contrastive_loss_weight,
+                num_items=num_items,
             )
         return output
 
