@@ -19,7 +19,8 @@ from hf_rvos.evaluation import memory
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the memory of a process")
-# Of what the pixels of the further videos would take; it is what the allocator keeps, not what the evaluation holds.
+# Of what the pixels of the further videos would take. The video with the most sentences sets the peak, and among more
+# videos there is a larger one; what the allocator keeps varies, too. Together that is about 30 MiB of 110.
 ALLOWED_SHARE = 0.5
 
 
@@ -30,10 +31,10 @@ def test_an_evaluation_says_what_it_took():
     assert 50 < measured["peak_mib"] < 50_000
 
 
-# Two processes that import torch and evaluate 25 videos together (about 40 s on idle cores).
+# Two processes that import torch and evaluate 40 videos together (about a minute on idle cores).
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_videos():
-    measured = memory.compare_memory(5)
-    assert (measured["few"]["num_videos"], measured["many"]["num_videos"]) == (5, 20)
-    assert measured["pixels_growth_mib"] > 50
+    measured = memory.compare_memory(8)
+    assert (measured["few"]["num_videos"], measured["many"]["num_videos"]) == (8, 32)
+    assert measured["pixels_growth_mib"] > 100
     assert measured["peak_growth_mib"] < ALLOWED_SHARE * measured["pixels_growth_mib"]
