@@ -55,7 +55,7 @@ def line_heights(tmp_path):
         curves = {"first": ([1, 2], first), "second": ([1, 2], second)}
         save_line_chart(tmp_path / "chart.png", curves, title="title", x_label="step", y_label="loss")
         with Image.open(tmp_path / "chart.png") as chart:
-            pixels = np.asarray(chart.convert("RGB"))[:600]  # the legend is below
+            pixels = np.asarray(chart.convert("RGB"))[:690]  # the legend is below
         found = [np.nonzero((pixels == color).all(-1))[0] for color in PALETTE[:2]]
         return [np.ptp(rows) for rows in found]
 
