@@ -63,12 +63,14 @@ def finished(root, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # two steps and an evaluation: seven seconds of a core
 def test_model_and_processor_are_saved_and_scored(finished):
     metrics = json.loads((finished / "evaluation" / "metrics.json").read_text())
     assert metrics["num_expressions"] == 1 and 0 <= metrics["j_and_f"] <= 100
     assert (finished / "processor_config.json").is_file() and (finished / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow  # shares the run above
 def test_all_parts_but_the_text_encoder_learn(finished):
     before = AutoModelForReferringVideoSegmentation.from_pretrained(embedded_checkpoint("referformer-tiny"))
     after = AutoModelForReferringVideoSegmentation.from_pretrained(finished).state_dict()
@@ -90,7 +92,7 @@ def test_backbone_learns_at_its_share_of_the_rate():
     assert rates == {"backbone": {5e-4}, "text_encoder": {None}, "decoder": {1e-3}}
 
 
-def test_every_epoch_draws_other_clips(finished):
+def test_every_epoch_draws_other_clips():
     class Keys:
         def __getitem__(self, key):
             return key
