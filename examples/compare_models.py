@@ -142,7 +142,8 @@ class Stage:
 
     def changes(self) -> str:
         """What an earlier recipe of the folder says differently. Folders may be moved."""
-        stored = asdict(Recipe()) | yaml.safe_load((self.folder / "recipe.yaml").read_text())
+        # Keys that did not exist then are as they are by default.
+        stored = Stage(self.folder, Recipe()).settings | yaml.safe_load((self.folder / "recipe.yaml").read_text())
         places = ("output_dir",) if self.folder.name == "1" else ("output_dir", "pretrained")
         return ", ".join(
             f"{key} {stored[key]!r} is now {value!r}"

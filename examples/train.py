@@ -138,7 +138,9 @@ tracks[0]["masks"].shape  # (frames, height, width)"""
             Results for the log, and the same to print.
         """
         protocol, was_training = self.evaluated.protocol, model.training
-        predictor = ModelPredictor(model.eval(), self.processor)
+        # As published for Fast SgMg; other models answer each sentence by itself.
+        grouping = "one-per-object" if protocol.name == "ref-davis" else "video"
+        predictor = ModelPredictor(model.eval(), self.processor, grouping=grouping)
         predictor.prepare((), protocol)
         results = []
         for number in range(accelerator.process_index, len(self.evaluated.units), accelerator.num_processes):
@@ -255,6 +257,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
                     if norm is not None and accelerator.scaler is None:  # the scaler passes over such a step
+                        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of a sharded model
                         check_finite(norm, "norm of the gradients", clock.step, video_ids)
                         window.add(grad_norm=norm)
                 for optimizer in optimizers:

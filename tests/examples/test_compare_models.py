@@ -125,6 +125,18 @@ def test_stages_differ_in_what_the_comparison_says(run, launched):
         assert (recipe["model"]["num_queries"], recipe["model"]["hidden_size"]) == (1, 32)
 
 
+def test_recipes_of_finished_runs_may_lack_keys_that_are_as_by_default(run, launched):
+    output = run()
+    launched.clear()
+    for path in output.glob("models/*/*/*/recipe.yaml"):
+        stored = yaml.safe_load(path.read_text())
+        for key in ("datasets", "lr_drops", "evaluation"):
+            del stored[key]
+        path.write_text(yaml.safe_dump(stored))
+    run()
+    assert launched == []
+
+
 def test_finished_runs_are_left_alone(run, launched):
     run()
     launched.clear()

@@ -337,9 +337,9 @@ def test_predictions_and_losses_in_training_equal_the_official_ones(tiny_case, m
     case = tiny_case("train-tiny-videoswin")
     unrefined = []
 
-    def keep(layer_outputs, *args):
+    def keep(layer_outputs, *args, **options):
         unrefined.extend(layer_outputs)
-        return loss_sgmg.multi_granularity_loss(layer_outputs, *args)
+        return loss_sgmg.multi_granularity_loss(layer_outputs, *args, **options)
 
     monkeypatch.setattr(modeling_sgmg, "multi_granularity_loss", keep)
     outputs = case.model.train()(**case.inputs(), labels=labels_of(case))

@@ -125,10 +125,10 @@ def results(**changes):
 
 def test_the_model_card_has_what_was_measured_and_no_folders_and_no_licence(tmp_path):
     recipe = Recipe(
-        output_dir="/home/me/runs/mine",
-        data_dirs={"mevis": "/home/me/mevis"},
+        output_dir="/disk/mine/runs/mine",
+        data_dirs={"mevis": "/disk/mine/mevis"},
         datasets=("mevis",),
-        evaluation={"dataset": "mevis", "data_dir": "/home/me/mevis"},
+        evaluation={"dataset": "mevis", "data_dir": "/disk/mine/mevis"},
     )
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "soc", "architectures": ["Soc"]}))
     task = SimpleNamespace(usage='load("{name}")', scored_on=["mevis", "valid_u", 7])
@@ -139,7 +139,7 @@ def test_the_model_card_has_what_was_measured_and_no_folders_and_no_licence(tmp_
     assert card.data.license is None and "soc" in card.data.tags
     for text in ('load("mine")', "1,234 in 5.7 minutes", "| a table |", "the first 7 videos of mevis, split valid_u"):
         assert text in card.text
-    assert "/home/me" not in card.content
+    assert "/disk/mine" not in card.content
 
 
 def test_the_public_recipe_is_a_recipe():

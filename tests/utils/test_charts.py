@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_rvos.utils.charts import save_bar_chart
+from hf_rvos.utils.charts import save_bar_chart, save_line_chart
 from hf_rvos.utils.visualization import PALETTE
 
 
@@ -45,3 +45,35 @@ def test_bars_of_zero_and_of_a_hundred_fit(colored_pixels):
 def test_there_may_be_more_series_than_colours(tmp_path):
     save_bar_chart(tmp_path / "chart.png", ["a"], {str(n): [50] for n in range(len(PALETTE) + 1)}, "title", "J&F")
     assert (tmp_path / "chart.png").stat().st_size > 0
+
+
+@pytest.fixture
+def line_heights(tmp_path):
+    """Draws two curves of two points and measures, in pixels, how far the first climbs and the second falls."""
+
+    def call(first, second):
+        curves = {"first": ([1, 2], first), "second": ([1, 2], second)}
+        save_line_chart(tmp_path / "chart.png", curves, title="title", x_label="step", y_label="loss")
+        with Image.open(tmp_path / "chart.png") as chart:
+            pixels = np.asarray(chart.convert("RGB"))[:690]  # the legend is below
+        found = [np.nonzero((pixels == color).all(-1))[0] for color in PALETTE[:2]]
+        return [np.ptp(rows) for rows in found]
+
+    return call
+
+
+def test_lines_are_as_steep_as_their_numbers(line_heights):
+    first, second = line_heights([0.0, 1.0], [2.0, -2.0])  # what is not above 0 cannot be logarithmic
+    assert second / first == pytest.approx(4, rel=0.05)
+
+
+def test_lines_above_zero_are_logarithmic(line_heights):
+    first, second = line_heights([1.0, 10.0], [1e5, 1e3])
+    assert second / first == pytest.approx(2, rel=0.05)
+
+
+def test_a_single_point_is_seen(tmp_path):
+    save_line_chart(tmp_path / "chart.png", {"loss": ([1], [2.0])}, title="title", x_label="step", y_label="loss")
+    with Image.open(tmp_path / "chart.png") as chart:
+        pixels = np.asarray(chart.convert("RGB"))[100:600, 200:]
+    assert (pixels == PALETTE[0]).all(-1).sum() > 20

@@ -97,7 +97,9 @@ def save_checkpoint(
     unfinished = folder.with_name(f"unfinished_{folder.name}")
     if folder.exists():  # the run was resumed from it, or ends at it
         return
-    if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+    # Of a model that is sharded each process has a part.
+    parts = (getattr(parameter, "to_local", lambda whole=parameter: whole)() for parameter in model.parameters())
+    if not all(torch.isfinite(part).all() for part in parts):
         raise FloatingPointError(
             f"some weights are not finite at step {clock.step}, so no checkpoint was written; lower the learning rate "
             "and resume from the last one"

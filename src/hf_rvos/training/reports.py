@@ -133,7 +133,7 @@ def write_model_card(folder: Path, task: Any, recipe: Recipe, results: Mapping[s
         if isinstance(value, float)
     ]
     data = ModelCardData(
-        library_name="transformers",
+        library_name="hf_rvos",
         tags=["hf_rvos", "referring-video-object-segmentation", config["model_type"]],
         model_name=name,
         eval_results=scores or None,

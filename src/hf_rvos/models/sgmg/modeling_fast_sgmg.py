@@ -427,8 +427,8 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
                 Run what comes after the encoder for so many expressions at a time. Results are the same, memory is
                 not. None runs it for all at once. Not with `labels`.
             num_items (`dict[str, torch.Tensor]`, *optional*):
-                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
-                over processes.
+                What the losses are divided by, as `hf_rvos.losses.count_items` gives it, for a step of several
+                batches or processes. None counts what is in `labels`, averaged over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 

@@ -703,8 +703,8 @@ class SocForReferringVideoSegmentation(SocPreTrainedModel):
             text_features ([`SocTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
             num_items (`dict[str, torch.Tensor]`, *optional*):
-                What the losses are divided by, see [`~losses.count_items`]. None counts what is in `labels`, averaged
-                over processes.
+                What the losses are divided by, as `hf_rvos.losses.count_items` gives it, for a step of several
+                batches or processes. None counts what is in `labels`, averaged over processes.
             kwargs:
                 `return_dict=False` returns a tuple of the fields that are not None.
 

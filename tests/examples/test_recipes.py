@@ -1,0 +1,348 @@
+# Copyright 2026 The hf_rvos authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The recipes say what the documentation says, and each of them trains and evaluates."""
+
+import dataclasses
+import itertools
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig, RobertaConfig, RobertaModel, TimmBackbone, TimmBackboneConfig
+
+from examples import train
+from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import BACKBONE_NAMES, backbone_config
+from hf_rvos.data.moving_shapes import vocabulary
+from hf_rvos.models.video_swin import VideoSwinBackbone
+from hf_rvos.processing import build_word_tokenizer
+from hf_rvos.training.building import build_model_and_processor
+from hf_rvos.training.recipe import Recipe, read_recipe
+from tests.data.roots import ref_davis17, ref_youtube_vos
+from tests.data.sentence_roots import write_a2d, write_refcoco
+
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "examples" / "recipes"
+DOCS = ROOT / "docs/source/en"
+NAMES = sorted(path.stem for path in RECIPES.glob("*_video_swin_t_*.yaml") if not path.stem.endswith("_one_gpu"))
+# What the table calls them.
+DATA = {
+    ("refcoco", "refcoco+", "refcocog"): "RefCOCO/+/g",
+    ("ref_youtube_vos",): "Ref-YouTube-VOS",
+    ("refcoco", "refcoco+", "refcocog", "ref_youtube_vos"): "RefCOCO/+/g and Ref-YouTube-VOS",
+    ("a2d_sentences",): "A2D-Sentences",
+}
+
+
+def read(name):
+    return read_recipe([RECIPES / f"{name}.yaml"])
+
+
+def table():
+    """Rows of the table in the documentation, as dicts by title."""
+    lines = (DOCS / "tasks/recipes.md").read_text(encoding="utf-8").splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("| recipe | starts from |"))
+    table_lines = itertools.takewhile(lambda line: line.startswith("|"), lines[start:])
+    titles, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table_lines)
+    return [dict(zip(titles, row, strict=True)) for row in rows]
+
+
+def number(value):
+    """`2.5e-5` and the like."""
+    if value == 0:
+        return "-"
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def sizes(augmentation):
+    sides = augmentation["short_sides"]
+    text = str(sides[0]) if len(sides) == 1 else f"{min(sides)} to {max(sides)}"
+    text += f", at most {augmentation['max_long_side']}"
+    if augmentation.get("crop_probability"):
+        text += f"; {100 * augmentation['crop_probability']:.0f} % cropped"
+    return text
+
+
+def cells(name):
+    """What the table must say of a recipe."""
+    recipe = read(name)
+    (length,) = recipe.clip_lengths
+    frames = f"{length} around an anchor" if recipe.clip_sampling == "anchors" else f"{length} in a row"
+    drops = f", x{recipe.lr_drop_factor:g} after {' and '.join(map(str, recipe.lr_drops))}" if recipe.lr_drops else ""
+    rates = (recipe.learning_rate, recipe.backbone_learning_rate, recipe.text_encoder_learning_rate)
+    source = re.search(r"^# Source: (.+)\.$", (RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), re.M)
+    return {
+        "recipe": f"`{name}`",
+        "starts from": "its pre-training" if recipe.pretrained else "Kinetics, RoBERTa",
+        "data": DATA[recipe.datasets],
+        "frames": "1" if length == 1 else frames,
+        "clips": f"{recipe.batch_size} x {recipe.num_processes}",
+        "epochs": f"{recipe.num_epochs}{drops}",
+        "rates": " / ".join(map(number, rates)),
+        "weight decay": number(recipe.weight_decay),
+        "clipping": f"{recipe.max_grad_norm:g}",
+        "text encoder": "trained" if rates[2] else "frozen",
+        "shorter side": sizes(recipe.augmentation),
+        "flip": f"{recipe.augmentation['flip_probability']:g}",
+        "source": source[1],
+    }
+
+
+def test_table_lists_every_recipe_once():
+    listed = [row["recipe"].strip("`") for row in table()]
+    assert sorted(listed) == NAMES
+    assert len(NAMES) == 17
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_cell_of_the_table_is_what_the_recipe_does(name):
+    (row,) = [row for row in table() if row["recipe"] == f"`{name}`"]
+    assert row == cells(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_variant_for_one_gpu_takes_the_same_steps(name):
+    several, one = (dataclasses.asdict(read(variant)) for variant in (name, f"{name}_one_gpu"))
+    assert one["num_processes"] == 1
+    clips = [
+        recipe["batch_size"] * recipe["num_processes"] * recipe["gradient_accumulation_steps"]
+        for recipe in (several, one)
+    ]
+    assert clips[0] == clips[1]
+    different = {key for key in several if several[key] != one[key]}
+    assert different == {"num_processes", "gradient_accumulation_steps", "gradient_checkpointing"}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if read(name).pretrained])
+def test_fine_tuning_starts_from_where_pre_training_ends(name):
+    recipe = read(name)
+    start = Path(recipe.pretrained)
+    assert (start.name, str(start.parent)) == ("final", read(start.parent.name).output_dir)
+    assert recipe.reset_class_heads
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_results_of_a_recipe_lie_under_its_name(name):
+    assert read(name).output_dir == f"outputs/{name}"
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "backbones").glob("*.yaml")), ids=lambda path: path.stem)
+def test_backbone_of_a_second_recipe_is_the_published_one(path):
+    recipe = read_recipe([RECIPES / "referformer_video_swin_t_refcoco_pretraining.yaml", path])
+    described = AutoConfig.for_model(**recipe.model["backbone_config"]).to_dict()
+    assert described == backbone_config(path.stem).to_dict()
+    assert recipe.pretrained_backbone != read("referformer_video_swin_t_refcoco_pretraining").pretrained_backbone
+    assert recipe.model["model_type"] == "referformer"
+
+
+def test_there_is_a_second_recipe_for_every_backbone_but_the_default_one():
+    names = {path.stem.replace("_", "-") for path in (RECIPES / "backbones").glob("*.yaml")}
+    assert names == set(BACKBONE_NAMES) - {"video-swin-t"}
+
+
+def test_every_key_of_a_recipe_is_documented():
+    text = (DOCS / "tasks/train.md").read_text(encoding="utf-8")
+    keys = text[text.index("## Keys") : text.index("## What a run writes")]
+    documented = set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in keys.splitlines() if "|" in line)))
+    assert documented == {field.name for field in dataclasses.fields(Recipe)}
+
+
+def test_files_that_the_documentation_names_are_there():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md"))
+    named = set(re.findall(r"examples/[\w./-]+\.(?:yaml|py)", text))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+SMALL_MODEL = {
+    "hidden_size": 64,  # GroupNorm with 32 groups needs two numbers in each, also in a map of one cell
+    "num_queries": 2,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "attention_heads": 2,
+    "fusion_attention_heads": 2,
+    "encoder_points": 1,
+    "decoder_points": 1,
+    "feedforward_size": 16,
+}
+SMALL_MODELS = {
+    "referformer": {"mask_feature_size": 8},
+    "soc": {
+        "hidden_size": 128,
+        "cluster_encoder_layers": 1,
+        "cluster_decoder_layers": 1,
+        "cluster_attention_heads": 2,
+        "cluster_feedforward_size": 16,
+    },
+    "sgmg": {},
+    "fast_sgmg": {},
+}
+SMALL_FRAMES = {
+    "short_sides": [64],
+    "max_long_side": 96,
+    "crop_short_sides": [80],
+    "crop_range": [56, 80],
+    "cropped_short_sides": [64],
+    "cropped_max_long_side": 96,
+}
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """Folders of a small backbone and a small text encoder, in place of the published ones."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": (2, 2, 2)}
+    VideoSwinBackbone(backbone_config("video-swin-t", **sizes)).save_pretrained(folder / "backbone")
+    tokenizer = build_word_tokenizer(vocabulary(), 32)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=40,
+    )
+    RobertaModel(config).save_pretrained(folder / "text")
+    tokenizer.save_pretrained(folder / "text")
+    return {"pretrained_backbone": str(folder / "backbone"), "pretrained_text_encoder": str(folder / "text")}
+
+
+@pytest.fixture(scope="session")
+def small_roots(tmp_path_factory):
+    """Folders of the data sets, as `data_dirs` has them, and the split of RefCOCO to evaluate on."""
+    folder = tmp_path_factory.mktemp("roots")
+    ref_youtube_vos(folder / "ref_youtube_vos")
+    ref_davis17(folder / "davis")
+    write_a2d(folder / "a2d")
+    write_refcoco(folder / "coco")
+    for name, split_by in (("refcoco+", "unc"), ("refcocog", "umd")):
+        shutil.copytree(folder / "coco" / "refcoco", folder / "coco" / name)
+        (folder / "coco" / name / "refs(unc).p").rename(folder / "coco" / name / f"refs({split_by}).p")
+    folders = {
+        "ref_youtube_vos": folder / "ref_youtube_vos",
+        "ref_davis17": folder / "davis" / "converted",
+        "a2d_sentences": folder / "a2d",
+        "refcoco": folder / "coco",
+    }
+    return folders, "testA"
+
+
+@pytest.fixture(scope="session")
+def mini_roots(shared_dir):
+    """The same for the miniature data sets of the shared folder."""
+    folder = shared_dir / "data" / "mini"
+    folders = {
+        "ref_youtube_vos": folder / "ref_youtube_vos",
+        "ref_davis17": folder / "ref_davis" / "converted",
+        "a2d_sentences": folder / "a2d_sentences",
+        "refcoco": folder / "refcoco",
+    }
+    return folders, "val"
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, parts):
+    """Train a recipe for a step with a small model on small frames, after its pre-training, and give its folder."""
+    finished = {}
+
+    def call(name, roots):
+        folders, split = roots
+        key = name, str(folders["refcoco"])
+        if key in finished:
+            return finished[key]
+        folder = finished[key] = tmp_path_factory.mktemp(name)
+        recipe = read(name)
+        dirs = {dataset: str(folders[dataset]) for dataset in recipe.data_dirs}
+        evaluation = {"data_dir": str(folders[recipe.evaluation["dataset"]]), "limit": 1}
+        if recipe.evaluation["dataset"] == "refcoco":
+            evaluation["split"] = split
+        changes = {
+            "output_dir": str(folder),
+            "num_processes": None,
+            "batch_size": 1,
+            "num_workers": 0,
+            "max_train_steps": 1,
+            "evaluation_epochs": None,
+            "checkpointing_minutes": None,
+            "data_dirs": dirs,
+            "evaluation": {**recipe.evaluation, **evaluation},
+            "augmentation": {**recipe.augmentation, **SMALL_FRAMES},
+            "inference_size": [64, 96],
+        }
+        if recipe.pretrained:
+            start = call(Path(recipe.pretrained).parent.name, roots)
+            changes |= {"pretrained": str(start / "final")}
+        else:
+            model_type = recipe.model["model_type"]
+            changes |= parts | {"model": recipe.model | SMALL_MODEL | SMALL_MODELS[model_type]}
+        recipe = read_recipe([RECIPES / f"{name}.yaml"], changes.items())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ACCELERATE_USE_CPU", "true")
+            train.train(train.ReferringTask, recipe, None)
+        return folder
+
+    return call
+
+
+def check_run(folder, name, parts):
+    results = json.loads((folder / "all_results.json").read_text())
+    assert results["steps"] == 1
+    scores = results["val"]
+    assert 0 <= scores.get("j_and_f", scores.get("overall_iou")) <= 100
+    # What was frozen is as it was, what was not has moved.
+    recipe = results["recipe"]
+    trained = AutoModelForReferringVideoSegmentation.from_pretrained(folder / "final").state_dict()
+    if recipe["pretrained"]:
+        start = AutoModelForReferringVideoSegmentation.from_pretrained(recipe["pretrained"]).state_dict()
+    else:
+        start = RobertaModel.from_pretrained(parts["pretrained_text_encoder"]).state_dict()
+        start = {f"model.text_encoder.{key}": value for key, value in start.items()}
+        backbone = VideoSwinBackbone.from_pretrained(parts["pretrained_backbone"]).state_dict()
+        start |= {f"model.backbone.{key}": value for key, value in backbone.items()}
+    moved = dict.fromkeys(("text_encoder", "backbone"), False)
+    for key in trained.keys() & start.keys():
+        part = key.split(".")[1]
+        if part in moved:
+            moved[part] |= not torch.equal(trained[key], start[key])
+    assert moved == {"text_encoder": cells(name)["text encoder"] == "trained", "backbone": True}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_trains_and_evaluates(name, run, small_roots, parts):
+    check_run(run(name, small_roots), name, parts)
+
+
+def test_new_model_starts_from_a_saved_resnet_whose_stem_stays(parts, tmp_path):
+    saved = TimmBackbone(TimmBackboneConfig(backbone="resnet10t", out_indices=[1, 2, 3, 4], freeze_batch_norm_2d=True))
+    saved.save_pretrained(tmp_path)
+    changes = parts | {"pretrained_backbone": str(tmp_path), "model.hidden_size": 32, "num_processes": None}
+    recipe = read_recipe([RECIPES / "referformer_video_swin_t_refcoco_pretraining.yaml"], changes.items())
+    model, _ = build_model_and_processor(recipe)
+    backbone = model.base_model.backbone
+    for name, value in saved.state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], value), name
+    stages = {name.split(".")[1] for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert stages == {"layer2", "layer3", "layer4"}
+
+
+@pytest.mark.slow  # one to three seconds of a core each, on top of the ones above
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe_trains_and_evaluates_on_the_shared_data(name, run, mini_roots, parts):
+    check_run(run(name, mini_roots), name, parts)
