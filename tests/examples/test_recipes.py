@@ -262,9 +262,9 @@ def run(tmp_path_factory, parts):
     """Train a recipe for a step with a small model on small frames, after its pre-training, and give its folder."""
     finished = {}
 
-    def call(name, roots):
+    def call(name, roots, variant=""):
         folders, split = roots
-        key = name, str(folders["refcoco"])
+        key = name, variant, str(folders["refcoco"])
         if key in finished:
             return finished[key]
         folder = finished[key] = tmp_path_factory.mktemp(name)
@@ -287,12 +287,14 @@ def run(tmp_path_factory, parts):
             "inference_size": [64, 96],
         }
         if recipe.pretrained:
-            start = call(Path(recipe.pretrained).parent.name, roots)
+            start = call(Path(recipe.pretrained).parent.name, roots, variant)
             changes |= {"pretrained": str(start / "final")}
         else:
             model_type = recipe.model["model_type"]
             changes |= parts | {"model": recipe.model | SMALL_MODEL | SMALL_MODELS[model_type]}
-        recipe = read_recipe([RECIPES / f"{name}.yaml"], changes.items())
+        if variant:
+            changes |= {"gradient_accumulation_steps": 2}
+        recipe = read_recipe([RECIPES / f"{name}{variant}.yaml"], changes.items())
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ACCELERATE_USE_CPU", "true")
             train.train(train.ReferringTask, recipe, None)
@@ -342,7 +344,7 @@ def test_new_model_starts_from_a_saved_resnet_whose_stem_stays(parts, tmp_path):
     assert stages == {"layer2", "layer3", "layer4"}
 
 
-@pytest.mark.slow  # one to three seconds of a core each, on top of the ones above
+@pytest.mark.slow  # two to four seconds of a core each, on top of the ones above
 @pytest.mark.parametrize("name", NAMES)
-def test_recipe_trains_and_evaluates_on_the_shared_data(name, run, mini_roots, parts):
-    check_run(run(name, mini_roots), name, parts)
+def test_variant_for_one_gpu_trains_and_evaluates_on_the_shared_data(name, run, mini_roots, parts):
+    check_run(run(name, mini_roots, "_one_gpu"), name, parts)
