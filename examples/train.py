@@ -121,8 +121,9 @@ tracks[0]["masks"].shape  # (frames, height, width)"""
         self.scores = [key for key in self.evaluated.protocol.columns if not key.startswith("num_")]
         if not self.evaluated.protocol.has_truth:
             raise ValueError(f"evaluation: {self.benchmark.name}, {self.benchmark.split} has no masks to compare with")
-        # Released training code pads to multiples of 32. Frames of Moving Shapes all have one size.
-        multiple = 1 if "moving_shapes" in recipe.datasets else 32
+        # Released training code pads to multiples of 32, but for SOC. Frames of Moving Shapes all have one size.
+        is_padded = "moving_shapes" not in recipe.datasets and self.model.config.model_type != "soc"
+        multiple = 32 if is_padded else 1
         self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=multiple)
 
     def dataset(self) -> Dataset:
@@ -206,7 +207,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     model, *optimizers = accelerator.prepare(model, *optimizers)
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
     if checkpoint:
-        load_checkpoint(accelerator, checkpoint, clock, ema)
+        load_checkpoint(accelerator, checkpoint, clock, ema, optimizers)
     elif resume:
         accelerator.print("no checkpoint yet, starting anew")
     sampler.start = clock.step
@@ -246,15 +247,17 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
         set_rates(optimizers, rate)
         parts = next(steps)
         num_items = share_items([task.count_items(part) for part in parts], accelerator)
+        video_ids = [name for batch in parts for name in batch.pop("video_id")]
+        step_loss = 0.0
         for number, batch in enumerate(parts):
-            video_ids = batch.pop("video_id")
             # Dropout depends on the step alone, so a resumed run repeats it.
             torch.manual_seed(hash((recipe.seed, clock.step * len(parts) + number, accelerator.process_index)))
             with accelerator.accumulate(model):
                 outputs = model(**send_to_device(batch, accelerator.device, non_blocking=True), num_items=num_items)
-                check_finite(outputs.loss, "loss", clock.step, video_ids)
                 accelerator.backward(outputs.loss)
+                step_loss = step_loss + outputs.loss.detach()
                 if accelerator.sync_gradients:
+                    check_finite(step_loss, "loss", clock.step, video_ids)  # once in a step: the host waits for it
                     norm = accelerator.clip_grad_norm_(model.parameters(), recipe.max_grad_norm)
                     if norm is not None and accelerator.scaler is None:  # the scaler passes over such a step
                         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of a sharded model
@@ -286,9 +289,11 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
             window = Window()
         if not is_over:
             if clock.is_due("evaluation", recipe.evaluation_minutes, epochs=recipe.evaluation_epochs):
-                evaluate(output_dir / ".evaluated")
+                with window.paused():
+                    evaluate(output_dir / ".evaluated")
             if clock.is_due("checkpoint", recipe.checkpointing_minutes, recipe.checkpointing_steps):
-                save_checkpoint(accelerator, output_dir, clock, model, ema)
+                with window.paused():
+                    save_checkpoint(accelerator, output_dir, clock, model, ema)
                 clock.done("checkpoint")
 
     save_checkpoint(accelerator, output_dir, clock, model, ema)

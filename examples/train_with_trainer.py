@@ -20,6 +20,7 @@ Every argument of `TrainingArguments` can be given. The model starts from a fold
 checkpoint; it is saved with its processor in the output folder, and scored on another split in `evaluation` there.
 """
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from torch.utils.data import Dataset
 from transformers import HfArgumentParser, Trainer, TrainerCallback, TrainingArguments
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import freeze_stem
 from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data import load_dataset
 from hf_rvos.data.augmentation import ClipAugmentation
@@ -80,15 +82,17 @@ class TellEpoch(TrainerCallback):
 def parameter_groups(model: torch.nn.Module, rate: float, weight_decay: float) -> list[dict[str, Any]]:
     """One group for each rate; a part with rate 0 is frozen."""
     groups: dict[float, list] = {}
+    freeze_stem(model.base_model.backbone)
     for name, parameter in model.named_parameters():
         part = next((part for part in RATE_SHARES if f".{part}." in name), None)
         share = RATE_SHARES.get(part, 1.0)
-        parameter.requires_grad_(share > 0)
-        groups.setdefault(share, []).append(parameter)
+        if share == 0:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            groups.setdefault(share, []).append(parameter)
     return [
         {"params": parameters, "lr": rate * share, "weight_decay": weight_decay}
         for share, parameters in groups.items()
-        if share > 0
     ]
 
 
@@ -110,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = load_dataset(data.dataset, data.data_dir, split=data.split)
     clips = ReferringClips(rows, data.data_dir, data.clip_length, augmentation=augmentation, seed=training.seed)
     train_data = NumberedClips(clips, data.clip_length)
-    collator = ClipCollator(processor.tokenizer)
+    collator = ClipCollator(processor.tokenizer, pad_to_multiple_of=1)
 
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         # Names of videos are for messages; what is None was not needed.
@@ -132,6 +136,9 @@ def main(arguments: list[str] | None = None) -> None:
     predictor = ModelPredictor(model.eval(), processor)
     benchmark = Benchmark(data.dataset, data.data_dir and Path(data.data_dir), data.eval_split)
     output = Path(training.output_dir) / "evaluation"
+    if trainer.is_world_process_zero():
+        shutil.rmtree(output, ignore_errors=True)  # scores of an earlier training
+    trainer.accelerator.wait_for_everyone()
     evaluate(benchmark, predictor, describe_model(training.output_dir, predictor), output)
     if trainer.is_world_process_zero():
         print((output / "metrics.md").read_text())

@@ -116,6 +116,36 @@ def test_every_cell_of_the_table_is_what_the_recipe_does(name):
     assert row == cells(name)
 
 
+COLORS = {"photometric_probability": 0.5, "brightness": 32}
+CROPS = {"crop_probability": 0.5, "crop_short_sides": [400, 500, 600], "crop_range": [384, 600]}
+PICTURE_CROPS = CROPS | {"cropped_short_sides": [296, 328, 360, 392, 416, 448, 480, 512], "cropped_max_long_side": 640}
+REFERFORMER_COLORS = COLORS | {
+    "contrast": [0.5, 1.5],
+    "saturation": [0.5, 1.5],
+    "hue": 18,
+    "channel_shuffle_probability": 0.5,
+}
+SGMG_COLORS = COLORS | {"contrast": [0.8, 1.2], "saturation": [0.8, 1.2], "channel_shuffle_probability": 0.2}
+IN_TABLE = ("flip_probability", "short_sides", "max_long_side")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_table_leaves_out_is_as_published(name):
+    recipe = read(name)
+    model, is_of_pictures = name.split("_video")[0], recipe.clip_lengths == (1,)
+    colors = {"referformer": REFERFORMER_COLORS, "soc": {}}.get(model, SGMG_COLORS)
+    crops = {} if model == "soc" else PICTURE_CROPS if is_of_pictures else CROPS
+    expected = crops if is_of_pictures else colors | crops
+    if "sgmg" in model and not is_of_pictures and "a2d" not in name:
+        expected = expected | {"photometric_after_resize": True}
+    assert {key: value for key, value in recipe.augmentation.items() if key not in IN_TABLE} == expected
+    is_reversed = "sgmg" in model and recipe.datasets == ("ref_youtube_vos",)
+    assert recipe.reverse_probability == (0.3 if is_reversed else 0)
+    assert recipe.max_expressions == (4 if model == "fast_sgmg" else 1)
+    assert recipe.decay_biases_and_norms and recipe.warmup == 0
+    assert recipe.pseudo_videos == ({"hue_saturation": 0} if name == "soc_video_swin_t_joint" else {})
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_variant_for_one_gpu_takes_the_same_steps(name):
     several, one = (dataclasses.asdict(read(variant)) for variant in (name, f"{name}_one_gpu"))

@@ -401,7 +401,7 @@ def test_the_best_model_of_all_evaluations_is_kept(on_files):
     folder = on_files[0]
     scores = [(entry["evaluation"]["j_and_f"], entry["step"]) for entry in log_of(folder) if "evaluation" in entry]
     assert len(scores) == 2  # after the first epoch, and at the end
-    best = json.loads((folder / "best.json").read_text())
+    best = json.loads((folder / "best" / "best.json").read_text())
     assert best["j_and_f"] == max(scores)[0]
     assert json.loads((folder / "all_results.json").read_text())["best"] == best
     assert AutoModelForReferringVideoSegmentation.from_pretrained(folder / "best").config.model_type == "referformer"

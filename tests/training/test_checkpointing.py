@@ -30,7 +30,7 @@ from hf_rvos.training.checkpointing import (
     replace_folder,
     save_checkpoint,
 )
-from hf_rvos.training.optimization import average_weights
+from hf_rvos.training.optimization import average_weights, set_rates
 from hf_rvos.training.progress import Clock
 from hf_rvos.training.recipe import Recipe
 
@@ -44,12 +44,15 @@ def run(tmp_path):
         accelerator = Accelerator(cpu=True)
         model = torch.nn.Linear(width, width)
         ema = average_weights(model, 0.9, accelerator.device)
-        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        recipe = Recipe(output_dir=str(tmp_path), max_train_steps=9, **settings)
+        rate = recipe.learning_rate
+        group = {"params": list(model.parameters()), "lr": rate, "rate": rate, "weight_decay": recipe.weight_decay}
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW([group]))
         accelerator.backward(model(torch.ones(1, width)).sum())
         optimizer.step()
         ema.update_parameters(model)
-        recipe = Recipe(output_dir=str(tmp_path), max_train_steps=9, **settings)
-        return SimpleNamespace(accelerator=accelerator, model=model, ema=ema, clock=Clock(recipe, 1, accelerator))
+        clock = Clock(recipe, 1, accelerator)
+        return SimpleNamespace(accelerator=accelerator, model=model, ema=ema, clock=clock, optimizers=[optimizer])
 
     return build
 
@@ -70,7 +73,9 @@ def test_all_of_a_checkpoint_comes_back(run, tmp_path):
     first.clock.elapsed = 12.5
     save(first, tmp_path, 3)
     second = run(seed=1)
-    load_checkpoint(second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema)
+    load_checkpoint(
+        second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema, second.optimizers
+    )
     assert (second.clock.step, second.clock.elapsed) == (3, 12.5)
     for part in ("model", "ema"):
         expected, found = (getattr(one, part).state_dict() for one in (first, second))
@@ -97,7 +102,7 @@ def test_an_optimizer_file_that_runs_code_is_not_loaded(run, tmp_path):
     torch.save(Evil(), folder / "optimizer.bin")
     second = run()
     with pytest.raises(ValueError, match="does not fit the recipe .Weights only load failed"):
-        load_checkpoint(second.accelerator, folder, second.clock, second.ema)
+        load_checkpoint(second.accelerator, folder, second.clock, second.ema, second.optimizers)
     assert not (tmp_path / "was_run").exists()
 
 
@@ -105,15 +110,42 @@ def test_a_checkpoint_of_another_model_gives_one_clear_error(run, tmp_path):
     save(run(), tmp_path, 3)
     second = run(width=5)
     with pytest.raises(ValueError, match="does not fit the recipe .* resume with the recipe that it was written with"):
-        load_checkpoint(second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema)
+        load_checkpoint(
+            second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema, second.optimizers
+        )
 
 
 def test_settings_that_changed_are_told(run, tmp_path, capsys):
     save(run(learning_rate=0.1), tmp_path, 3)
     second = run(learning_rate=0.2, num_workers=7)
-    load_checkpoint(second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema)
+    load_checkpoint(
+        second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema, second.optimizers
+    )
     assert "learning_rate was 0.1 and is now 0.2" in (told := capsys.readouterr().out)
     assert "num_workers" not in told and "clip_lengths" not in told
+
+
+def test_rates_and_decay_are_those_of_the_recipe_and_not_of_the_checkpoint(run, tmp_path):
+    save(run(learning_rate=0.1, weight_decay=0.3), tmp_path, 3)
+    second = run(learning_rate=0.01, weight_decay=0.2)
+    load_checkpoint(
+        second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema, second.optimizers
+    )
+    set_rates(second.optimizers, 0.5)
+    (group,) = second.optimizers[0].param_groups
+    assert (group["rate"], group["lr"], group["weight_decay"]) == (0.01, 0.005, 0.2)
+    assert second.optimizers[0].optimizer.state  # the rest of the optimizer is that of the checkpoint
+
+
+def test_accumulation_begins_anew_with_a_checkpoint(run, tmp_path):
+    first = run()
+    first.accelerator.step = 3
+    save(first, tmp_path, 3)
+    second = run()
+    load_checkpoint(
+        second.accelerator, tmp_path / "checkpoints" / "step_3", second.clock, second.ema, second.optimizers
+    )
+    assert second.accelerator.step == 0
 
 
 def test_another_number_of_processes_is_told():
@@ -207,6 +239,16 @@ def test_a_folder_is_replaced_when_the_new_one_is_complete(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_folder_is_there_after_a_kill_between_the_two_renames_or_after_them(tmp_path, is_replaced):
+    old = tmp_path / ".best.old"
+    for folder in (old, *([tmp_path / "best"] if is_replaced else [])):
+        folder.mkdir()
+        (folder / "best.json").write_text(json.dumps({"step": 1, "j_and_f": 7.0 if folder == old else 8.0}))
+    assert BestModel("j_and_f", tmp_path, is_resumed=True).score["j_and_f"] == (8.0 if is_replaced else 7.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 def test_the_model_with_the_highest_score_is_kept(tmp_path):
     best = BestModel("j_and_f", tmp_path, is_resumed=False)
     for step, score in enumerate((3.0, 5.0, float("nan"), 4.0, 5.0)):
@@ -214,7 +256,7 @@ def test_the_model_with_the_highest_score_is_kept(tmp_path):
         (tmp_path / "model" / "step").write_text(str(step))
         best.compare(tmp_path / "model", {"j_and_f": score}, step)
     assert (tmp_path / "best" / "step").read_text() == "1"
-    assert json.loads((tmp_path / "best.json").read_text()) == {"step": 1, "j_and_f": 5.0}
+    assert json.loads((tmp_path / "best" / "best.json").read_text()) == {"step": 1, "j_and_f": 5.0}
     assert BestModel("j_and_f", tmp_path, is_resumed=True).score == best.score
     assert BestModel("j_mean", tmp_path, is_resumed=True).score is None
     assert BestModel("j_and_f", tmp_path, is_resumed=False).score is None

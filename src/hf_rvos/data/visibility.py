@@ -78,7 +78,7 @@ def _visible_in(rows: Any, numbers: list[int], root: str | os.PathLike | None) -
         elif row["mask_kind"] == "index_png" and row["object_ids"] is not None and row["annotated_frames"] is None:
             for position, name in enumerate(row["frames"]):
                 if name not in seen:
-                    seen[name] = np.unique(load_index_masks(row, root, [position]))
+                    seen[name] = np.flatnonzero(np.bincount(load_index_masks(row, root, [position]).ravel()))
             arrays.append(np.array([np.isin(seen[name], row["object_ids"]).any() for name in row["frames"]]))
         else:
             arrays.append(load_masks(row, root).any((1, 2)))

@@ -16,24 +16,24 @@
 import json
 import pickle
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch.optim.swa_utils import AveragedModel
 
 from hf_rvos.training.progress import Clock
 from hf_rvos.training.recipe import Recipe
-from hf_rvos.utils.files import replace_when_done
 
 
 STATE_FILE = "state.json"
+SCORE_FILE = "best.json"
 KEPT = 2
 # Keys that may be different in a run that is resumed.
 _FREE_KEYS = ("output_dir", "num_workers", "report_to", "push_to_hub", "hub_model_id")
@@ -132,8 +132,14 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path, clock: Clock, ema: AveragedModel | None) -> None:
-    """Go on from a checkpoint, and say which settings are others than when it was written.
+def load_checkpoint(
+    accelerator: Accelerator,
+    folder: Path,
+    clock: Clock,
+    ema: AveragedModel | None,
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> None:
+    """Go on from a checkpoint, and say which settings are others than when it was written; those of now hold.
 
     Raises:
         ValueError: if it is one of another model or with other optimizers.
@@ -142,6 +148,8 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, clock: Clock, ema: A
     accelerator.print(f"resuming from {folder}")
     for change in changed_settings(state, clock.recipe, accelerator.num_processes):
         accelerator.print(f"  {change}")
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     try:
         # Pickles of the optimizers are read as plain tensors and numbers, the default of accelerate.
         accelerator.load_state(str(folder))
@@ -153,6 +161,10 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, clock: Clock, ema: A
             f"resume_from_checkpoint: {folder} does not fit the recipe ({reason}); resume with the recipe that it was "
             "written with, or start from final with --pretrained"
         ) from error
+    # Optimizers come back with the rates and decays of the checkpoint.
+    for group, current in zip((group for optimizer in optimizers for group in optimizer.param_groups), settings):
+        group.update(current)
+    accelerator.step = 0  # batches of a step so far, whose number may have been another
     clock.load_state_dict(state)
 
 
@@ -169,8 +181,8 @@ def changed_settings(state: dict[str, Any], recipe: Recipe, num_processes: int) 
 def replace_folder(path: Path) -> Iterator[Path]:
     """Give a name beside `path` to write a folder to. If the block ends without an error it replaces the old one."""
     new, old = (path.with_name(f".{path.name}.{suffix}") for suffix in ("new", "old"))
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    recover_folder(path)
+    shutil.rmtree(new, ignore_errors=True)
     try:
         yield new
     except BaseException:
@@ -182,8 +194,17 @@ def replace_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def recover_folder(path: Path) -> None:
+    """Bring back what `replace_folder` had moved away when it was killed, or remove it if the new one is there."""
+    old = path.with_name(f".{path.name}.old")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.rename(path)
+
+
 class BestModel:
-    """Keeps the model with the highest score in the folder `best`, and the score beside it in `best.json`.
+    """Keeps the model with the highest score in the folder `best`, and the score in it, in `best.json`.
 
     Args:
         key: Name of the score; None keeps nothing.
@@ -192,10 +213,14 @@ class BestModel:
     """
 
     def __init__(self, key: str | None, output_dir: Path, is_resumed: bool):
-        self.key, self.folder, self.file = key, output_dir / "best", output_dir / "best.json"
+        self.key, self.folder = key, output_dir / "best"
         self.score: dict[str, Any] | None = None
-        if key is not None and is_resumed and self.file.is_file():
-            score = json.loads(self.file.read_text())
+        if key is None or not is_resumed:
+            return
+        if PartialState().is_main_process:
+            recover_folder(self.folder)
+        if (self.folder / SCORE_FILE).is_file():
+            score = json.loads((self.folder / SCORE_FILE).read_text())
             self.score = score if key in score else None
 
     def compare(self, folder: Path, summary: Mapping[str, Any], step: int) -> None:
@@ -203,8 +228,7 @@ class BestModel:
         value = None if self.key is None else summary.get(self.key)
         if value is None or (self.score is not None and not value > self.score[self.key]):
             return
+        self.score = {"step": step, self.key: value}
         with replace_folder(self.folder) as unfinished:
             shutil.copytree(folder, unfinished)
-        self.score = {"step": step, self.key: value}
-        with replace_when_done(self.file) as path:
-            path.write_text(json.dumps(self.score) + "\n")
+            (unfinished / SCORE_FILE).write_text(json.dumps(self.score) + "\n")

@@ -13,9 +13,11 @@
 # limitations under the License.
 """Start Accelerate for a recipe, and refuse before any work what could only fail later."""
 
+from datetime import timedelta
+
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, LoggerType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, LoggerType
 
 from hf_rvos.training.recipe import Recipe, unknown
 
@@ -32,6 +34,8 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         log_with=list(recipe.report_to) or None,
         project_dir=recipe.output_dir,
+        # Processes wait for the one that builds the caches of the data, and for the last one to evaluate.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
     )
     if recipe.num_processes not in (None, accelerator.num_processes):
         raise ValueError(

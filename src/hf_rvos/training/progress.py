@@ -15,7 +15,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -61,7 +62,10 @@ class Clock:
     def tick(self) -> None:
         """Read the time."""
         self.elapsed = time.monotonic() - self.started
-        if self.accelerator.num_processes > 1:
+        recipe = self.recipe
+        minutes = (recipe.max_train_minutes, recipe.checkpointing_minutes, recipe.evaluation_minutes)
+        # Only what depends on the time has to be agreed on.
+        if self.accelerator.num_processes > 1 and any(entry is not None for entry in minutes):
             self.elapsed = broadcast_object_list([self.elapsed])[0]
 
     def is_due(
@@ -112,6 +116,13 @@ class Window:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time of the block does not count."""
+        begin = time.monotonic()
+        yield
+        self.started += time.monotonic() - begin
 
     def add(self, **values: torch.Tensor | float) -> None:
         """Add to the sums of the current step."""

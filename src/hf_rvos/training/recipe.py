@@ -30,9 +30,9 @@ import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import DATASETS
 from hf_rvos.data.pseudo_videos import pseudo_video
+from hf_rvos.data.referring_clips import SAMPLINGS
 
 
-CLIP_SAMPLINGS = ("anchors", "windows")
 EVALUATION_KEYS = ("dataset", "data_dir", "split", "limit", "protocol", "window")
 
 
@@ -58,7 +58,9 @@ class Recipe:
     split: str = "train"
     batch_size: int = 4  # clips, each with all its expressions
     clip_lengths: tuple[int, ...] = (8,)  # frames; steps take the lengths in turns
-    inference_size: Any = None  # shorter side in evaluation and in use, or [shorter, at most]; null is as in training
+    # Shorter side in evaluation and in use, or [shorter, at most]; null is that of Moving Shapes in training, or that
+    # of the processor.
+    inference_size: Any = None
     num_workers: int = 2
 
     # Data sets of files. A clip is an anchor frame with others around it, or a window of consecutive frames.
@@ -278,8 +280,8 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError("datasets: moving_shapes is drawn while training and learned from alone")
     if "moving_shapes" not in recipe.datasets and len(recipe.clip_lengths) > 1:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
-    if recipe.clip_sampling not in CLIP_SAMPLINGS:
-        raise ValueError(f"clip_sampling is {recipe.clip_sampling!r}, expected one of {', '.join(CLIP_SAMPLINGS)}")
+    if recipe.clip_sampling not in SAMPLINGS:
+        raise ValueError(f"clip_sampling is {recipe.clip_sampling!r}, expected one of {', '.join(SAMPLINGS)}")
     for name, arguments in (("augmentation", ClipAugmentation), ("pseudo_videos", pseudo_video)):
         known = [
             entry.name for entry in signature(arguments).parameters.values() if entry.default is not Parameter.empty
