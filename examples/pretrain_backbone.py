@@ -14,7 +14,7 @@
 """Teach a video backbone the attributes and motions of Moving Shapes before a model learns sentences with it.
 
     accelerate launch --config_file examples/accelerate/cpu.yaml examples/pretrain_backbone.py \
-        --config examples/recipes/video_swin_tiny.yaml
+        --config examples/recipes/video_swin_tiny_1_pictures.yaml
 
 The published models start from backbones that were trained to classify images and videos. This is the same for models
 that start from nothing: every position of a frame tells the kind of object it shows and how that object moves. The

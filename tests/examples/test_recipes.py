@@ -126,6 +126,7 @@ REFERFORMER_COLORS = COLORS | {
     "channel_shuffle_probability": 0.5,
 }
 SGMG_COLORS = COLORS | {"contrast": [0.8, 1.2], "saturation": [0.8, 1.2], "channel_shuffle_probability": 0.2}
+FILE_DATASETS = ("ref_youtube_vos", "ref_davis17", "a2d_sentences", "refcoco")
 IN_TABLE = ("flip_probability", "short_sides", "max_long_side")
 
 
@@ -143,6 +144,7 @@ def test_what_the_table_leaves_out_is_as_published(name):
     assert recipe.reverse_probability == (0.3 if is_reversed else 0)
     assert recipe.max_expressions == (4 if model == "fast_sgmg" else 1)
     assert recipe.decay_biases_and_norms and recipe.warmup == 0
+    assert recipe.lr_drops or recipe.final_learning_rate == 1  # without drops rates would follow a cosine
     assert recipe.pseudo_videos == ({"hue_saturation": 0} if name == "soc_video_swin_t_joint" else {})
 
 
@@ -265,26 +267,16 @@ def small_roots(tmp_path_factory):
     for name, split_by in (("refcoco+", "unc"), ("refcocog", "umd")):
         shutil.copytree(folder / "coco" / "refcoco", folder / "coco" / name)
         (folder / "coco" / name / "refs(unc).p").rename(folder / "coco" / name / f"refs({split_by}).p")
-    folders = {
-        "ref_youtube_vos": folder / "ref_youtube_vos",
-        "ref_davis17": folder / "davis" / "converted",
-        "a2d_sentences": folder / "a2d",
-        "refcoco": folder / "coco",
-    }
-    return folders, "testA"
+    places = ("ref_youtube_vos", "davis/converted", "a2d", "coco")
+    return {name: folder / place for name, place in zip(FILE_DATASETS, places, strict=True)}, "testA"
 
 
 @pytest.fixture(scope="session")
 def mini_roots(shared_dir):
     """The same for the miniature data sets of the shared folder."""
+    places = ("ref_youtube_vos", "ref_davis/converted", "a2d_sentences", "refcoco")
     folder = shared_dir / "data" / "mini"
-    folders = {
-        "ref_youtube_vos": folder / "ref_youtube_vos",
-        "ref_davis17": folder / "ref_davis" / "converted",
-        "a2d_sentences": folder / "a2d_sentences",
-        "refcoco": folder / "refcoco",
-    }
-    return folders, "val"
+    return {name: folder / place for name, place in zip(FILE_DATASETS, places, strict=True)}, "val"
 
 
 @pytest.fixture(scope="session")
