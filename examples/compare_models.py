@@ -15,14 +15,15 @@
 
     python examples/compare_models.py --config examples/recipes/tiny_comparison.yaml --num_processes 2
 
-A model of the first table takes about an hour on two cores. The same command goes on where an interrupted one
-stopped, and leaves alone what is finished. `--table models` makes one of the tables, `--only soc sgmg` trains no other
-models, `--dry_run` tells what there is to do. Without a GPU, or with ACCELERATE_USE_CPU=true, all of it is done on the
-CPU.
+A model of the first table takes about an hour on two cores, and half an hour the backbone that all of them start with,
+which is trained before the first. The same command goes on where an interrupted one stopped, and leaves alone what is
+finished. `--table models` makes one of the tables, `--only soc sgmg` trains no other models, `--dry_run` tells what
+there is to do. Without a GPU, or with ACCELERATE_USE_CPU=true, all of it is done on the CPU.
 
 The output folder gets `models.md` and `models.json` for the table `models`, anew after each model, and a folder for
 each model and seed, such as `models/soc/seed_42`: in `1`, `2` and `3` what train.py leaves of each stage, its log and
-the recipe it was given, in `evaluation` what evaluate_benchmark.py leaves. A stage starts from the one before.
+the recipe it was given, in `evaluation` what evaluate_benchmark.py leaves. A stage starts from the one before, and the
+first from the last of a backbone, such as `backbones/video_swin_tiny/4`, which pretrain_backbone.py leaves.
 """
 
 import argparse
@@ -35,8 +36,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from textwrap import wrap
@@ -95,21 +96,33 @@ def read_comparison(path: Path) -> dict[str, Any]:
     def is_count(value: Any) -> bool:
         return type(value) is int and value >= 1
 
-    def resolve(where: str, entry: dict[str, Any]) -> None:
-        entry["recipe"] = path.parent / str(entry["recipe"])
-        if not entry["recipe"].is_file():
-            raise ValueError(f"{where}: the recipe {entry['recipe']} is no file")
+    def find(where: str, recipe: Any) -> Path:
+        found = path.parent / str(recipe)
+        if not found.is_file():
+            raise ValueError(f"{where}: the recipe {found} is no file")
+        return found
 
-    check_keys(str(path), comparison, ["seeds", "tables"], ["settings"])
+    def check_backbone(where: str, entry: dict[str, Any]) -> None:
+        if entry.setdefault("backbone", None) not in (None, *comparison["backbones"]):
+            known = ", ".join(comparison["backbones"]) or "there are none"
+            raise ValueError(f"{where}: backbone {entry['backbone']!r} is not among backbones: {known}")
+
+    check_keys(str(path), comparison, ["seeds", "tables"], ["settings", "backbones"])
     seeds = comparison["seeds"]
     if not isinstance(seeds, list) or any(type(seed) is not int for seed in seeds) or len(set(seeds)) < len(seeds):
         raise ValueError(f"{path}: seeds is {seeds!r}, expected a list of different whole numbers")
     if not isinstance(comparison.setdefault("settings", {}), dict):
         raise ValueError(f"{path}: settings is {comparison['settings']!r}, expected keys of a recipe")
+    check_names(f"{path}: backbones", comparison.setdefault("backbones", {}))
+    for name, recipes in comparison["backbones"].items():
+        if not isinstance(recipes, list) or not recipes:
+            raise ValueError(f"{path}: backbones, {name} is {recipes!r}, expected a list of recipes")
+        comparison["backbones"][name] = [find(f"{path}: backbones, {name}", recipe) for recipe in recipes]
     check_names(f"{path}: tables", comparison["tables"])
     for title, table in comparison["tables"].items():
         where = f"{path}: {title}"
-        check_keys(where, table, ["test_videos", "stages", "models"])
+        check_keys(where, table, ["test_videos", "stages", "models"], ["backbone"])
+        check_backbone(where, table)
         if not is_count(table["test_videos"]) or table["test_videos"] > SPLIT_SIZES["test"]:
             raise ValueError(f"{where}: test_videos is {table['test_videos']!r}, expected 1 to {SPLIT_SIZES['test']}")
         if not isinstance(table["stages"], list):
@@ -118,22 +131,34 @@ def read_comparison(path: Path) -> dict[str, Any]:
             check_keys(f"{where}, stage {number}", stage, ["recipe", "steps"])
             if not is_count(stage["steps"]):
                 raise ValueError(f"{where}, stage {number}: steps is {stage['steps']!r}, expected at least 1")
-            resolve(f"{where}, stage {number}", stage)
+            stage["recipe"] = find(f"{where}, stage {number}", stage["recipe"])
         check_names(f"{where}: models", table["models"])
         for name, model in table["models"].items():
-            check_keys(f"{where}, {name}", model, ["recipe"], ["model"])
+            check_keys(f"{where}, {name}", model, ["recipe"], ["model", "backbone"])
+            check_backbone(f"{where}, {name}", model)
             if not isinstance(model.setdefault("model", {}), dict):
                 raise ValueError(f"{where}, {name}: model is {model['model']!r}, expected settings of a model")
-            resolve(f"{where}, {name}", model)
+            model["recipe"] = find(f"{where}, {name}", model["recipe"])
     return comparison
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training."""
+    """One training.
 
+    Args:
+        name: For messages.
+        folder: What the training leaves.
+        recipe: What is trained.
+        script: What trains it.
+        start: Key of the recipe that names the result of the stage before, None for the first.
+    """
+
+    name: str
     folder: Path
     recipe: Recipe
+    script: str
+    start: str | None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -143,8 +168,9 @@ class Stage:
     def changes(self) -> str:
         """What an earlier recipe of the folder says differently. Folders may be moved."""
         # Keys that did not exist then are as they are by default.
-        stored = Stage(self.folder, Recipe()).settings | yaml.safe_load((self.folder / "recipe.yaml").read_text())
-        places = ("output_dir",) if self.folder.name == "1" else ("output_dir", "pretrained")
+        defaults = replace(self, recipe=Recipe()).settings
+        stored = defaults | yaml.safe_load((self.folder / "recipe.yaml").read_text())
+        places = ("output_dir", self.start)
         return ", ".join(
             f"{key} {stored[key]!r} is now {value!r}"
             for key, value in self.settings.items()
@@ -162,7 +188,7 @@ class Stage:
         """Make sure that the training can start, or go on.
 
         Raises:
-            ValueError: if the folder holds something else, or the first stage has nothing to start from.
+            ValueError: if the folder holds something else, or what is to start from is not there.
         """
         if (self.folder / "checkpoints").is_dir() or (self.folder / "final").is_dir():
             way_out = "remove it or take another --output_dir"
@@ -172,25 +198,21 @@ class Stage:
                 raise ValueError(f"{self.folder} holds a training but no recipe.yaml; {way_out}")
             if changes := self.changes():
                 raise ValueError(f"{self.folder} was trained with other settings: {changes}; {way_out}")
-        if self.folder.name == "1":
-            for key in ("pretrained", "pretrained_backbone"):
-                source = getattr(self.recipe, key)
-                if source and not (Path(source) / "config.json").is_file():
-                    raise ValueError(
-                        f"{key} {source} holds no saved model. The backbone of the tiny recipes is trained with "
-                        "examples/pretrain_backbone.py and the recipes video_swin_tiny_1_pictures.yaml to "
-                        "video_swin_tiny_4_directions.yaml"
-                    )
+        for key in ("pretrained", "pretrained_backbone"):
+            source = getattr(self.recipe, key)
+            if key != self.start and source and not (Path(source) / "config.json").is_file():
+                raise ValueError(f"{key} {source} holds no saved model; `backbones` names what is trained before")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One model with one seed: its stages, then its scores."""
+    """One model with one seed: the stages of its backbone, which others share, its own, then its scores."""
 
     table: str
     name: str
     seed: int
     folder: Path
+    backbone: list[Stage]
     stages: list[Stage]
     test_videos: int
 
@@ -199,10 +221,10 @@ class Run:
 
     def missing_stages(self) -> list[Stage]:
         """From the first that is not finished on."""
-        for number, stage in enumerate(self.stages):
-            if stage.results() is None:
-                return self.stages[number:]
-        return []
+        stages = [*self.backbone, *self.stages]
+        while stages and stages[0].results() is not None:
+            del stages[0]
+        return stages
 
     def metrics(self) -> dict[str, Any] | None:
         """Scores of the last stage, None if it or its evaluation is not finished."""
@@ -233,25 +255,60 @@ class Run:
         }
 
 
+def plan_stages(
+    name: str,
+    folder: Path,
+    trainings: Sequence[tuple[Sequence[Path], Mapping[str, Any]]],
+    script: str,
+    backbone: Sequence[Stage] = (),
+) -> list[Stage]:
+    """Trainings that start from each other, and the first from a backbone, in folders with their numbers.
+
+    Args:
+        name: Of all of them, for messages.
+        folder: Where their folders go.
+        trainings: Recipe files of each, and what is to be different from them.
+        script: What trains them.
+        backbone: How the backbone is trained, empty for what the recipe names.
+
+    Raises:
+        ValueError: if a recipe could not be trained.
+    """
+    stages: list[Stage] = []
+    for number, (paths, changes) in enumerate(trainings, start=1):
+        what, start = f"{name}, stage {number} of {len(trainings)}", None
+        changes = {**changes, "output_dir": (folder / str(number)).as_posix()}
+        if before := stages or backbone:
+            start = "pretrained" if stages else "pretrained_backbone"
+            changes[start] = (before[-1].folder / "final").as_posix()
+        try:
+            recipe = read_recipe(paths, changes.items())
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from None
+        stages.append(Stage(what, folder / str(number), recipe, script, start))
+    return stages
+
+
 def plan_run(
     comparison: dict[str, Any], title: str, name: str, seed: int, output_dir: Path, num_processes: int
 ) -> Run:
     table = comparison["tables"][title]
     model = table["models"][name]
+    settings = comparison["settings"] | {"num_processes": num_processes}
+    backbone = []
+    if used := model["backbone"] or table["backbone"]:
+        changes = settings | {"seed": comparison["seeds"][0]}  # one for all seeds
+        trainings = [([recipe], changes) for recipe in comparison["backbones"][used]]
+        where = output_dir / "backbones" / folder_name(used)
+        backbone = plan_stages(f"backbone {used}", where, trainings, "pretrain_backbone.py")
+    settings |= {f"model.{key}": value for key, value in model["model"].items()} | {"seed": seed}
+    trainings = [
+        ([stage["recipe"], model["recipe"]], settings | {"max_train_steps": stage["steps"], "max_train_minutes": None})
+        for stage in table["stages"]
+    ]
     folder = output_dir / title / folder_name(name) / f"seed_{seed}"
-    stages: list[Stage] = []
-    for number, stage in enumerate(table["stages"], start=1):
-        changes = comparison["settings"] | {f"model.{key}": value for key, value in model["model"].items()}
-        changes |= {"seed": seed, "num_processes": num_processes, "output_dir": (folder / str(number)).as_posix()}
-        changes |= {"max_train_steps": stage["steps"], "max_train_minutes": None}
-        if stages:
-            changes["pretrained"] = (stages[-1].folder / "final").as_posix()
-        try:
-            recipe = read_recipe([stage["recipe"], model["recipe"]], changes.items())
-        except ValueError as error:
-            raise ValueError(f"{title}, {name}, stage {number}: {error}") from None
-        stages.append(Stage(folder / str(number), recipe))
-    return Run(title, name, seed, folder, stages, table["test_videos"])
+    stages = plan_stages(f"{title}, {name}, seed {seed}", folder, trainings, "train.py", backbone)
+    return Run(title, name, seed, folder, backbone, stages, table["test_videos"])
 
 
 def plan_table(
@@ -297,12 +354,19 @@ def table_report(comparison: dict[str, Any], title: str, runs: list[Run], comman
         "command": command,
         "seeds": comparison["seeds"],
         "stages": [{"recipe": stage["recipe"].name, "steps": stage["steps"]} for stage in table["stages"]],
+        "backbone_minutes": backbone_minutes(run for run, row in finished if row),
         "num_processes": runs[0].stages[0].recipe.num_processes,
         "version": VERSION,
         "test_videos": table["test_videos"],
         "rows": rows,
         "unfinished": [f"{run.name}, seed {run.seed}" for run, row in finished if row is None],
     }
+
+
+def backbone_minutes(runs: Iterable[Run]) -> dict[str, float]:
+    """How long the backbones of finished runs were trained."""
+    backbones = {run.backbone[0].folder.parent.name: run.backbone for run in runs if run.backbone}
+    return {name: sum(stage.results()["minutes"] for stage in stages) for name, stages in backbones.items()}
 
 
 def table_text(report: dict[str, Any]) -> str:
@@ -318,11 +382,12 @@ def table_text(report: dict[str, Any]) -> str:
     caption = "Nothing is finished."
     if report["rows"]:
         num_rows = report["rows"][0]["num_rows"]
+        backbones = "".join(f", without {value:.1f} of {name}" for name, value in report["backbone_minutes"].items())
         caption = (
             f"Stages: {stages}; {report['num_processes']} processes; seeds: {', '.join(map(str, report['seeds']))}. "
             f"J&F on the first {report['test_videos']} videos ({num_rows} rows) of the split `test`, configuration "
-            f"`single`, version {report['version']}, threshold 0.5. Parameters in thousands; minutes of training, on "
-            f"{' and '.join(places)}, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
+            f"`single`, version {report['version']}, threshold 0.5. Parameters in thousands; minutes of training"
+            f"{backbones}, on {' and '.join(places)}, {' to '.join(dict.fromkeys([dates[0], dates[-1]]))}."
         )
     lines = ["```bash", report["command"], "```", "", *wrap(caption, 120, break_on_hyphens=False), ""]
     if report["rows"]:
@@ -354,7 +419,7 @@ def processes(script: str, num_processes: int) -> list[str]:
 
 def train_command(stage: Stage) -> list[str]:
     options = ["--config", str(stage.folder / "recipe.yaml"), "--resume_from_checkpoint", "latest"]
-    return [*processes("train.py", stage.recipe.num_processes), *options]
+    return [*processes(stage.script, stage.recipe.num_processes), *options]
 
 
 def evaluate_command(run: Run) -> list[str]:
@@ -400,7 +465,7 @@ def complete(run: Run) -> None:
         stage.folder.mkdir(parents=True, exist_ok=True)
         with replace_when_done(stage.folder / "recipe.yaml") as path:
             path.write_text(yaml.safe_dump(stage.settings, sort_keys=False))
-        what = f"{run}, stage {stage.folder.name} of {len(run.stages)}, {stage.recipe.max_train_steps} steps"
+        what = f"{stage.name}, {stage.recipe.max_train_steps} steps"
         launch(what, train_command(stage), stage.folder / "train.log", num_processes)
     if run.metrics() is None:
         what = f"{run}, {run.test_videos} test videos"
@@ -445,8 +510,11 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, Any], dict[str, tup
 def main() -> None:
     arguments, comparison, plans = parse_arguments()
     if arguments.dry_run:
+        told = set()  # a backbone is trained once for all
         for run in [run for _, wanted in plans.values() for run in wanted]:
-            commands = [train_command(stage) for stage in run.missing_stages()]
+            missing = [stage for stage in run.missing_stages() if stage.folder not in told]
+            told |= {stage.folder for stage in missing}
+            commands = [train_command(stage) for stage in missing]
             commands += [evaluate_command(run)] if run.metrics() is None else []
             print(f"{run}{'' if commands else ': finished'}", *map(shlex.join, commands), sep="\n  ")
         return

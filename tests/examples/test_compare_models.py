@@ -57,6 +57,16 @@ def comparison(tiny_recipe, tmp_path):
 
 
 @pytest.fixture
+def with_backbone(comparison):
+    """The comparison, whose models start with a backbone of two stages."""
+    comparison["backbones"] = {"tiny": ["stage.yaml", "stage.yaml"]}
+    comparison["tables"]["models"]["backbone"] = "tiny"
+    # The recipe of a backbone has its configuration; here nothing is trained.
+    comparison["settings"]["model.model_type"] = "referformer"
+    return comparison
+
+
+@pytest.fixture
 def run(script, comparison, tmp_path, monkeypatch):
     """Compare in this process, with options after those that every call needs."""
 
@@ -112,6 +122,51 @@ def test_each_model_is_trained_stage_by_stage_and_then_scored(run, launched):
         expected += [("train.py", folder / "1"), ("train.py", folder / "2")]
         expected += [("evaluate_benchmark.py", folder / "evaluation")]
     assert launched == expected
+
+
+def test_backbone_is_trained_first_and_once(run, launched, with_backbone):
+    output = run()
+    folder = output / "backbones" / "tiny"
+    assert launched[:2] == [("pretrain_backbone.py", folder / "1"), ("pretrain_backbone.py", folder / "2")]
+    assert [name for name, _ in launched[2:]] == ["train.py", "train.py", "evaluate_benchmark.py"] * 2
+
+
+def test_models_start_with_the_last_stage_of_their_backbone(run, launched, with_backbone):
+    with_backbone["seeds"] = [3, 4]
+    output = run("--only", "small")
+    final = str(output / "backbones" / "tiny" / "2" / "final")
+    for seed in (3, 4):
+        folder = output / "models" / "small" / f"seed_{seed}"
+        assert recipe_of(folder / "1")["pretrained_backbone"] == final
+        assert recipe_of(folder / "2")["pretrained_backbone"] is None
+    assert recipe_of(output / "backbones" / "tiny" / "2")["seed"] == 3
+
+
+def test_a_model_may_have_a_backbone_of_its_own(run, launched, with_backbone):
+    with_backbone["backbones"]["other"] = ["stage.yaml"]
+    with_backbone["tables"]["models"]["models"]["small"]["backbone"] = "other"
+    output = run("--only", "small")
+    recipe = recipe_of(output / "models" / "small" / "seed_3" / "1")
+    assert recipe["pretrained_backbone"] == str(output / "backbones" / "other" / "1" / "final")
+
+
+def test_finished_runs_with_a_backbone_may_be_moved(run, launched, with_backbone, tmp_path):
+    run()
+    launched.clear()
+    (tmp_path / "out").rename(tmp_path / "moved")
+    run(output="moved")
+    assert launched == []
+
+
+def test_dry_run_tells_of_a_backbone_once(run, launched, with_backbone, capsys):
+    run("--dry_run")
+    assert capsys.readouterr().out.count("pretrain_backbone.py") == 2
+
+
+def test_caption_tells_the_minutes_of_the_backbone_apart(run, launched, with_backbone):
+    text = " ".join((run("--only", "small") / "models.md").read_text().split())
+    assert "minutes of training, without 3.0 of tiny, on" in text
+    assert "| small | 3 | 2 | 1 | 3.0 |" in text
 
 
 def test_stages_differ_in_what_the_comparison_says(run, launched):
@@ -213,8 +268,6 @@ def test_dry_run_tells_what_is_finished(run, launched, capsys):
 
 
 def test_comparison_of_the_repository_can_be_run(script, monkeypatch, tmp_path, capsys):
-    (tmp_path / "outputs" / "video-swin-tiny" / "final").mkdir(parents=True)
-    (tmp_path / "outputs" / "video-swin-tiny" / "final" / "config.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     path = ROOT / "examples" / "recipes" / "tiny_comparison.yaml"
     tables = script.read_comparison(path)["tables"]
@@ -226,6 +279,7 @@ def test_comparison_of_the_repository_can_be_run(script, monkeypatch, tmp_path, 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     script.main()
     lines = capsys.readouterr().out.splitlines()
+    assert sum("pretrain_backbone.py" in line for line in lines) == 4
     assert sum("train.py" in line for line in lines) == 3 * len(known) + 2 * 9
     assert sum("evaluate_benchmark.py" in line for line in lines) == len(known) + 9
     assert [line for line in lines if not line.startswith(" ")][0] == "models, referformer, seed 42"
@@ -302,6 +356,9 @@ def test_table_is_written_after_each_run(run, launched, script, monkeypatch):
         (lambda it: it.pop("seeds"), "seeds is missing"),
         (lambda it: it.update(seeds=[1, 1]), "expected a list of different whole numbers"),
         (lambda it: it["settings"].update(learning_rat=1), "did you mean 'learning_rate'?"),
+        (lambda it: it["tables"]["models"].update(backbone="lost"), "backbone 'lost' is not among backbones: there"),
+        (lambda it: it.update(backbones={"tiny": []}), "backbones, tiny is [], expected a list of recipes"),
+        (lambda it: it.update(backbones={"tiny": ["lost.yaml"]}), "lost.yaml is no file"),
         (lambda it: it["tables"]["models"].update(video=1), "did you mean 'test_videos'?"),
         (lambda it: it["tables"]["models"].update(test_videos=501), "expected 1 to 500"),
         (lambda it: it["tables"]["models"]["stages"][1].update(step=1), "stage 2: key 'step' is not known"),
@@ -311,7 +368,7 @@ def test_table_is_written_after_each_run(run, launched, script, monkeypatch):
         (lambda it: it["tables"]["models"]["models"]["small"].update(modell={}), "did you mean 'model'?"),
         (
             lambda it: it["tables"]["models"]["models"]["small"].update(model={"num_querys": 1}),
-            "small, stage 1: model setting 'num_querys' is not known to referformer; did you mean 'num_queries'?",
+            "small, seed 3, stage 1 of 2: model setting 'num_querys' is not known to referformer; did you mean 'num_queries'?",
         ),
         (
             lambda it: it["tables"]["models"]["models"]["small"].update(model={"num_queries": 0}),
@@ -324,7 +381,7 @@ def test_table_is_written_after_each_run(run, launched, script, monkeypatch):
         ),
         (
             lambda it: it["settings"].update(pretrained_backbone="outputs/nothing"),
-            "pretrained_backbone outputs/nothing holds no saved model. The backbone of the tiny recipes is",
+            "pretrained_backbone outputs/nothing holds no saved model; `backbones` names what is trained before",
         ),
     ],
 )
