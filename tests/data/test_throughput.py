@@ -13,10 +13,12 @@
 # limitations under the License.
 import numpy as np
 import pytest
+import torch
 
 from hf_rvos.data import load_dataset
 from hf_rvos.data.media import load_clip, load_masks
-from hf_rvos.data.throughput import measure_throughput, write_example
+from hf_rvos.data.throughput import measure_throughput, measure_training, write_example
+from tests.tiny_segmenter import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +48,12 @@ def test_measurement_says_what_it_measured(example):
         "clip_length": 2,
         "size": [90, 160],
     }
+
+
+def test_training_steps_are_timed_and_taken(example):
+    model = tiny_model()
+    before = [parameter.clone() for parameter in model.parameters()]
+    measured = measure_training(model, *example, clip_length=2, num_steps=2)
+    assert measured["training_clips_per_second"] == pytest.approx(1000 / measured["step_ms"])
+    assert measured["step_ms"] > 0
+    assert not all(torch.equal(old, new.cpu()) for old, new in zip(before, model.parameters()))

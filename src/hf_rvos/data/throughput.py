@@ -15,6 +15,7 @@
 
 python -m hf_rvos.data.throughput
 python -m hf_rvos.data.throughput --dataset mevis --data_dir data/mevis --clip_length 8 --sampling windows
+python -m hf_rvos.data.throughput --train referformer:video-swin-t    # and how many clips a model takes
 """
 
 import argparse
@@ -28,8 +29,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from PIL import Image
+from transformers import PreTrainedModel
 
+from hf_rvos.benchmark import machine, random_segmenter
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.collate import ClipCollator
 from hf_rvos.data.image_files import write_index_png, write_json
@@ -89,6 +93,57 @@ def measure_throughput(
     return {**speed, "clip_ms": 1000 * worked / num_clips, **parts, **what}
 
 
+def measure_training(
+    model: PreTrainedModel,
+    rows: Any,
+    root: Path | None,
+    clip_length: int = 5,
+    sampling: str = "anchors",
+    num_steps: int = 3,
+) -> dict[str, Any]:
+    """Take training steps of one such clip each: forward, backward and AdamW on all parameters.
+
+    Args:
+        model: A model; what it learns is of no use.
+        rows: As of `measure_throughput`.
+        root: As of `measure_throughput`.
+        clip_length: As of `measure_throughput`.
+        sampling: As of `measure_throughput`.
+        num_steps: Steps to measure, after a first one that is not.
+
+    Returns:
+        `step_ms` and `training_clips_per_second`: on a GPU by the clock, on a processor by the time that it worked;
+        and where, as `device`.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    clips = ReferringClips(rows, root, clip_length, sampling, AUGMENTATION)
+    collate = ClipCollator(build_word_tokenizer(" ".join(rows["expression"]).split(), 512))
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def now() -> float:
+        if device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    spent = []
+    for index in np.random.default_rng(0).integers(len(clips), size=1 + num_steps):
+        batch = collate([clips[0, int(index), clip_length]])
+        del batch["video_id"]
+        started = now()
+        model(**send_to_device(batch, device)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        spent.append(now() - started)
+    seconds = sum(spent[1:]) / num_steps
+    return {
+        "step_ms": 1000 * seconds,
+        "training_clips_per_second": 1 / seconds,
+        "device": machine(device)["device"],
+    }
+
+
 def write_example(root: Path, num_frames: int = 30, size: tuple[int, int] = (720, 1280)) -> None:
     """Write a video of a moving box over a pattern of many scales, in the layout of Ref-YouTube-VOS."""
     generator, (height, width) = np.random.default_rng(0), size
@@ -115,14 +170,19 @@ def main() -> None:
     parser.add_argument("--clip_length", type=int, default=5)
     parser.add_argument("--sampling", choices=SAMPLINGS, default="anchors")
     parser.add_argument("--num_clips", type=int, default=20)
+    parser.add_argument("--train", metavar="MODEL", help="time training steps, too; soc:video-swin-t for example")
     options = vars(parser.parse_args())
     name, root, cache = options.pop("dataset"), options.pop("data_dir"), None
+    trained, num_clips = options.pop("train"), options.pop("num_clips")
     cv2.setNumThreads(1), torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         if root is None and name == "ref_youtube_vos":
             root, cache = Path(folder, "example"), Path(folder, "rows")
             write_example(root)
-        measured = measure_throughput(load_dataset(name, root, "train", cache_dir=cache), root, **options)
+        rows = load_dataset(name, root, "train", cache_dir=cache)
+        measured = measure_throughput(rows, root, num_clips=num_clips, **options)
+        if trained:
+            measured |= {"model": trained} | measure_training(random_segmenter(trained)[0], rows, root, **options)
         print(json.dumps(measured, indent=2))
 
 
