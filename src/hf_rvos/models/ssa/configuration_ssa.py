@@ -103,7 +103,7 @@ class SsaConfig(PreTrainedConfig):
             Points of a mask at which it is matched and at which its losses are computed.
         oversample_ratio (`float`, *optional*, defaults to 3.0):
             Candidates for each of these points, of which the most uncertain ones are taken.
-        importance_sample_ratio (`float`, *optional*, defaults to 0.75):
+        importance_ratio (`float`, *optional*, defaults to 0.75):
             Share of the points that is chosen by uncertainty; the others are uniform.
     """
 
@@ -163,7 +163,7 @@ class SsaConfig(PreTrainedConfig):
     no_object_weight: float | int = 0.1
     num_points: int = 12544
     oversample_ratio: float | int = 3.0
-    importance_sample_ratio: float | int = 0.75
+    importance_ratio: float | int = 0.75
 
     def validate_architecture(self):
         super().validate_architecture()
@@ -192,8 +192,8 @@ class SsaConfig(PreTrainedConfig):
             )
         if self.num_supervised_frame_layers > self.decoder_layers + 1:
             raise ValueError(
-                f"num_supervised_frame_layers is {self.num_supervised_frame_layers}, but {self.decoder_layers} decoder "
-                f"layers make {self.decoder_layers + 1} predictions"
+                f"num_supervised_frame_layers is {self.num_supervised_frame_layers}, but decoder_layers "
+                f"({self.decoder_layers}) make {self.decoder_layers + 1} predictions"
             )
         if len(self.backbone_config.depths) != 4:
             raise ValueError(f"backbone_config has {len(self.backbone_config.depths)} stages, expected 4")

@@ -111,7 +111,7 @@ class SsaModelOutput(ModelOutput):
         layer_queries (`tuple[torch.FloatTensor]` of shape `(num_expressions, num_frames, num_queries, hidden_size)`):
             Normalised frame queries before the first layer and after each layer of the frame decoder; without
             `every_layer` only those after the last.
-        frame_queries (`torch.Tensor`, shape `(num_supervised, num_expressions, num_frames, num_queries, hidden_size)`):
+        frame_queries (`torch.Tensor`, `(num_supervised, num_expressions, num_frames, num_queries, hidden_size)`):
             Projection of the last of them, from which the video queries are made, in the order of the frame decoder;
             `num_supervised` is 1 without `every_layer`.
         video_queries (`tuple[torch.Tensor]`, shape `(num_supervised, num_expressions, num_queries, hidden_size)`):
@@ -136,45 +136,6 @@ class SsaModelOutput(ModelOutput):
     mask_features: torch.FloatTensor | None = None
     frame_mask: torch.BoolTensor | None = None
     padded_size: tuple[int, int] | None = None
-
-
-@dataclass
-class SsaPredictions(ModelOutput):
-    """What the losses are computed from. Masks are not drawn: `draw_masks` or a product at sampled points does it.
-
-    `num_predictions` is `decoder_layers + 1`, the first one before the first layer; `num_supervised` is
-    `num_supervised_frame_layers`: those last predictions of the frame decoder, in its order.
-
-    Args:
-        frame_logits (`torch.FloatTensor`, shape `(num_predictions, num_expressions, num_frames, num_queries, 2)`):
-            Scores of the frame queries, referred (0) and no object (1), before the softmax.
-        frame_mask_embeddings (`torch.Tensor`, `(num_predictions, num_expressions, num_frames, num_queries, mask_size)`):
-            What draws their masks with `frame_mask_features`.
-        frame_mask_features (`torch.FloatTensor`, shape `(num_expressions, num_frames, mask_size, height, width)`):
-            At stride 4 of the padded frames.
-        video_logits (`torch.FloatTensor`, shape `(video_layers, num_supervised, num_expressions, num_queries, 2)`):
-            Scores of the video queries.
-        video_mask_embeddings (`torch.Tensor`, `(video_layers, num_supervised, num_expressions, num_queries, mask_size)`):
-            What draws their masks with `mask_features`.
-        mask_features (`torch.FloatTensor` of shape `(num_expressions, num_frames, mask_size, height, width)`):
-            At stride 4 of the padded frames.
-        frame_similarity (`torch.Tensor`, `(num_supervised, num_expressions, num_frames, num_queries, hidden_size)`):
-            Frame queries, projected for the similarity loss, in the order in which the frame decoder has them.
-        video_similarity (`torch.FloatTensor`, shape `(num_supervised, num_expressions, num_queries, hidden_size)`):
-            Video queries after the last layer, projected for the similarity loss.
-        frame_mask (`torch.BoolTensor` of shape `(num_expressions, num_frames)`, *optional*):
-            True at real frames. None means all.
-    """
-
-    frame_logits: torch.FloatTensor | None = None
-    frame_mask_embeddings: torch.FloatTensor | None = None
-    frame_mask_features: torch.FloatTensor | None = None
-    video_logits: torch.FloatTensor | None = None
-    video_mask_embeddings: torch.FloatTensor | None = None
-    mask_features: torch.FloatTensor | None = None
-    frame_similarity: torch.FloatTensor | None = None
-    video_similarity: torch.FloatTensor | None = None
-    frame_mask: torch.BoolTensor | None = None
 
 
 @dataclass
