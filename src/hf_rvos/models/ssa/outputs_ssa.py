@@ -139,6 +139,45 @@ class SsaModelOutput(ModelOutput):
 
 
 @dataclass
+class SsaPredictions(ModelOutput):
+    """What the losses are computed from. Masks are not drawn: `draw_masks` or a product at sampled points does it.
+
+    P is `decoder_layers + 1`, predictions of the frame decoder of which the first comes before its first layer; S is
+    `num_supervised_frame_layers`, the last of these; L is `video_decoder_layers`. E expressions, T frames, N queries.
+
+    Args:
+        frame_logits (`torch.FloatTensor` of shape `(P, E, T, N, 2)`):
+            Scores of the frame queries, referred (0) and no object (1), before the softmax.
+        frame_mask_embeddings (`torch.FloatTensor` of shape `(P, E, T, N, mask_size)`):
+            What draws their masks with `frame_mask_features`.
+        frame_mask_features (`torch.FloatTensor` of shape `(E, T, mask_size, height, width)`):
+            At stride 4 of the padded frames.
+        video_logits (`torch.FloatTensor` of shape `(L, S, E, N, 2)`):
+            Scores of the video queries.
+        video_mask_embeddings (`torch.FloatTensor` of shape `(L, S, E, N, mask_size)`):
+            What draws their masks with `mask_features`.
+        mask_features (`torch.FloatTensor` of shape `(E, T, mask_size, height, width)`):
+            At stride 4 of the padded frames.
+        frame_similarity (`torch.FloatTensor` of shape `(S, E, T, N, hidden_size)`):
+            Frame queries, projected for the similarity loss, in the order in which the frame decoder has them.
+        video_similarity (`torch.FloatTensor` of shape `(S, E, N, hidden_size)`):
+            Video queries after the last layer, projected for the similarity loss.
+        frame_mask (`torch.BoolTensor` of shape `(E, T)`, *optional*):
+            True at real frames. None means all.
+    """
+
+    frame_logits: torch.FloatTensor | None = None
+    frame_mask_embeddings: torch.FloatTensor | None = None
+    frame_mask_features: torch.FloatTensor | None = None
+    video_logits: torch.FloatTensor | None = None
+    video_mask_embeddings: torch.FloatTensor | None = None
+    mask_features: torch.FloatTensor | None = None
+    frame_similarity: torch.FloatTensor | None = None
+    video_similarity: torch.FloatTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
+
+
+@dataclass
 class SsaSegmentationOutput(ReferringVideoSegmentationOutput):
     """Predictions for each expression.
 
