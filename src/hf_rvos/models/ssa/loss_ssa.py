@@ -14,7 +14,6 @@
 """Matching and losses of SSA: every referred object has a query of its own, in each frame and in the clip."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,35 +22,11 @@ from transformers import PreTrainedConfig
 
 from hf_rvos.losses.criterion import average_over_processes
 from hf_rvos.losses.mask_losses import dice_score
+from hf_rvos.models.ssa.outputs_ssa import SsaPredictions
 
 
-class SsaPredictions(NamedTuple):
-    """What SSA is trained on, with one mask for each query as the product of its embedding and the mask features.
-
-    P frame-level predictions (before the first layer of the frame decoder and after each one), L layers of the video
-    decoder, each for the S last layers of the frame decoder, E expressions, T frames, N queries. A mask embedding and
-    the mask features of the same level have the same width.
-
-    Args:
-        frame_logits: `(P, E, T, N, 2)`, "referred" first.
-        frame_embeddings: `(P, E, T, N, mask_size)`.
-        frame_features: `(E, T, mask_size, mask_height, mask_width)`.
-        video_logits: `(L, S, E, N, 2)`.
-        video_embeddings: `(L, S, E, N, mask_size)`.
-        video_features: `(E, T, mask_size, mask_height, mask_width)`.
-        frame_vectors: `(S, E, T, N, hidden_size)`, the frame queries of the last S predictions as the similarity
-            compares them, in the order of these predictions and not in that of trajectories.
-        video_vectors: `(S, E, N, hidden_size)`, the video queries of the last layer as it compares them.
-    """
-
-    frame_logits: torch.Tensor
-    frame_embeddings: torch.Tensor
-    frame_features: torch.Tensor
-    video_logits: torch.Tensor
-    video_embeddings: torch.Tensor
-    video_features: torch.Tensor
-    frame_vectors: torch.Tensor
-    video_vectors: torch.Tensor
+# Of the names of the losses, as released code has them: its video module is that of VITA.
+PREFIXES = {"frame": "loss_", "video": "loss_vita_"}
 
 
 def ssa_loss(
@@ -85,7 +60,13 @@ def ssa_loss(
         ValueError: if the labels do not fit the predictions.
     """
     with torch.autocast(outputs.frame_logits.device.type, enabled=False):
-        return _ssa_loss(SsaPredictions(*(entry.float() for entry in outputs)), labels, padded_size, config, num_items)
+        return _ssa_loss(
+            SsaPredictions(**{name: values.float() for name, values in outputs.items()}),
+            labels,
+            padded_size,
+            config,
+            num_items,
+        )
 
 
 def _ssa_loss(
@@ -96,7 +77,7 @@ def _ssa_loss(
     num_items: Mapping[str, torch.Tensor] | None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     device = outputs.frame_logits.device
-    num_supervised, num_expressions, num_frames = outputs.frame_vectors.shape[:3]
+    num_supervised, num_expressions, num_frames = outputs.frame_similarity.shape[:3]
     targets = stack_targets(labels, num_expressions, num_frames, padded_size).to(device, non_blocking=True)
     visible = targets.any(-1).any(-1)  # (E, T, O)
     targets = targets.float()
@@ -118,38 +99,36 @@ def _ssa_loss(
         averages = average_over_processes(torch.tensor([*counts.values()], device=device))
         num_items = {name: count if "weight" in name else count.clamp(min=1) for name, count in zip(counts, averages)}
 
-    weights = {"ce": config.class_loss_weight, "mask": config.mask_loss_weight, "dice": config.dice_loss_weight}
-    frame_masks = draw_masks(outputs.frame_embeddings, frame_queries, outputs.frame_features)
-    # (L, S, E, ...) to (L * S, E, ...), and one query of an object for all frames.
-    video_embeddings = outputs.video_embeddings.flatten(0, 1)[:, :, None].expand(-1, -1, num_frames, -1, -1)
-    video_slots = video_queries[:, :, None].expand(-1, -1, num_frames, -1)
-    video_masks = draw_masks(video_embeddings, video_slots, outputs.video_features)
-    video_ce = class_loss(outputs.video_logits.flatten(0, 1), video_queries, config.no_object_weight)
-    video_bce, video_dice = mask_losses(video_masks, targets, video_queries >= 0, config, is_video=True)
-    frame_bce, frame_dice = mask_losses(frame_masks, targets, frame_queries >= 0, config)
+    frame_embeddings = of_objects(outputs.frame_mask_embeddings, frame_queries)
+    video_embeddings = of_objects(outputs.video_mask_embeddings.flatten(0, 1), video_queries)
+    # Features are not repeated for the predictions, as a matrix product would do.
+    frame_masks = torch.einsum("petoc,etchw->petohw", frame_embeddings, outputs.frame_mask_features)
+    video_masks = torch.einsum("peoc,etchw->petohw", video_embeddings, outputs.mask_features)
     levels = {
-        "loss_": {
-            "ce": class_loss(outputs.frame_logits, frame_queries, config.no_object_weight)
-            / num_items["frame_class_weight"],
-            "mask": frame_bce / num_items["frame_targets"],
-            "dice": frame_dice / num_items["frame_targets"],
-        },
-        "loss_vita_": {
-            "ce": video_ce.view(-1, num_supervised).sum(1) / num_items["video_class_weight"],
-            "mask": video_bce.view(-1, num_supervised).sum(1) / num_items["video_targets"],
-            "dice": video_dice.view(-1, num_supervised).sum(1) / num_items["video_targets"],
-        },
+        "frame": (outputs.frame_logits, frame_masks, frame_queries, 1),
+        "video": (outputs.video_logits.flatten(0, 1), video_masks, video_queries, num_supervised),
     }
-    loss_dict, loss = {}, 0.0
-    for level, terms in levels.items():
+    weights = {"ce": config.class_loss_weight, "mask": config.mask_loss_weight, "dice": config.dice_loss_weight}
+    loss, loss_dict = 0.0, {}
+    for level, (logits, masks, queries, num_parts) in levels.items():
+        cross_entropy, dice = mask_losses(masks, targets, queries >= 0, config, is_video=level == "video")
+        class_losses = class_loss(logits, queries, config.no_object_weight)
+        terms = {
+            "ce": class_losses / num_items[f"{level}_class_weight"],
+            "mask": cross_entropy / num_items[f"{level}_targets"],
+            "dice": dice / num_items[f"{level}_targets"],
+        }
         for term, values in terms.items():
-            last = len(values) - 1
-            for layer, value in enumerate(values):
-                if layer == last or config.auxiliary_loss:
-                    loss_dict[f"{level}{term}" + (f"_{layer}" if layer < last else "")] = value
-                    loss = loss + weights[term] * value
+            values = values.view(-1, num_parts).sum(1)
+            for layer in range(0 if config.auxiliary_loss else len(values) - 1, len(values)):
+                suffix = f"_{layer}" if layer < len(values) - 1 else ""
+                loss_dict[PREFIXES[level] + term + suffix] = values[layer]
+                loss = loss + weights[term] * values[layer]
     similarity = similarity_loss(
-        outputs.frame_vectors, outputs.video_vectors, frame_queries[-num_supervised:], video_queries[-num_supervised:]
+        outputs.frame_similarity,
+        outputs.video_similarity,
+        frame_queries[-num_supervised:],
+        video_queries[-num_supervised:],
     )
     loss_dict["loss_similarity"] = similarity / num_items["similarity_pairs"]
     return loss + config.similarity_loss_weight * loss_dict["loss_similarity"], loss_dict
@@ -277,18 +256,18 @@ def matching_costs(
         return sample_points(maps.flatten(0, 1), points.flatten(0, 1)).unflatten(0, (num_expressions, num_frames))
 
     points = random_points((num_expressions, num_frames, config.num_points), targets.device)
-    features, objects = sample(points, outputs.frame_features), sample(points, targets)
+    features, objects = sample(points, outputs.frame_mask_features), sample(points, targets)
     frame_cost = [
         _cost(logits, embeddings @ features, objects, config)
-        for logits, embeddings in zip(outputs.frame_logits, outputs.frame_embeddings)
+        for logits, embeddings in zip(outputs.frame_logits, outputs.frame_mask_embeddings)
     ]
     # In a clip, the points of all frames together are those of a mask.
     points = random_points((num_expressions, 1, config.num_points), targets.device).expand(-1, num_frames, -1, -1)
-    features = sample(points, outputs.video_features).transpose(1, 2).flatten(2)  # (E, C, T * points)
+    features = sample(points, outputs.mask_features).transpose(1, 2).flatten(2)  # (E, C, T * points)
     objects = sample(points, targets).transpose(1, 2).flatten(2)
     video_cost = [
         _cost(logits, embeddings @ features, objects, config)
-        for logits, embeddings in zip(outputs.video_logits.flatten(0, 1), outputs.video_embeddings.flatten(0, 1))
+        for logits, embeddings in zip(outputs.video_logits.flatten(0, 1), outputs.video_mask_embeddings.flatten(0, 1))
     ]
     return torch.stack(frame_cost), torch.stack(video_cost)
 
@@ -354,16 +333,12 @@ def class_loss(logits: torch.Tensor, queries: torch.Tensor, no_object_weight: fl
     return (losses * torch.where(is_free > 0, no_object_weight, 1.0)).flatten(1).sum(1)
 
 
-def draw_masks(embeddings: torch.Tensor, queries: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-    """Mask logits of the query of each object, `(num_predictions, E, T, num_objects, mask_height, mask_width)`.
+def of_objects(values: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
+    """From values of all queries `(..., num_queries, size)` to those of each object's, `(..., num_objects, size)`.
 
-    Args:
-        embeddings: `(num_predictions, E, T, num_queries, mask_size)`.
-        queries: `(num_predictions, E, T, num_objects)`; for -1 any mask will do.
-        features: `(E, T, mask_size, mask_height, mask_width)`.
+    For an object without a query, -1 in `queries` `(..., num_objects)`, they are those of any query.
     """
-    matched = embeddings.take_along_dim(queries.clamp(min=0).unsqueeze(-1), -2)
-    return torch.einsum("petoc,etchw->petohw", matched, features)
+    return values.take_along_dim(queries.clamp(min=0).unsqueeze(-1), -2)
 
 
 @torch.no_grad()
@@ -380,7 +355,7 @@ def uncertain_points(mask_logits: torch.Tensor, config: PreTrainedConfig) -> tor
     num_masks, device = len(mask_logits), mask_logits.device
     candidates = random_points((num_masks, int(config.oversample_ratio * config.num_points)), device)
     certainty = sample_points(mask_logits[:, None], candidates)[:, 0].abs()
-    num_uncertain = int(config.importance_ratio * config.num_points)
+    num_uncertain = int(config.importance_sample_ratio * config.num_points)
     chosen = certainty.topk(num_uncertain, largest=False, sorted=False).indices
     uncertain = candidates.take_along_dim(chosen.unsqueeze(-1), 1)
     return torch.cat([uncertain, random_points((num_masks, config.num_points - num_uncertain), device)], 1)
@@ -438,8 +413,8 @@ def similarity_loss(
         The sum over all pairs of queries with the same clip and layer, each with itself included.
     """
     num_frames, num_objects = frame_queries.shape[2:]
-    of_frames = frame_vectors.take_along_dim(frame_queries.clamp(min=0).unsqueeze(-1), -2).flatten(2, 3)
-    of_clip = video_vectors.take_along_dim(video_queries.clamp(min=0).unsqueeze(-1), -2)
+    of_frames = of_objects(frame_vectors, frame_queries).flatten(2, 3)
+    of_clip = of_objects(video_vectors, video_queries)
     vectors = torch.cat([of_frames, of_clip], 2)  # (S, E, T * O + O, C)
     is_matched = torch.cat([frame_queries.flatten(2), video_queries], 2) >= 0
     objects = torch.arange(num_objects, device=vectors.device).repeat(num_frames + 1)
