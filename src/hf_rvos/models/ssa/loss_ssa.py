@@ -355,7 +355,7 @@ def uncertain_points(mask_logits: torch.Tensor, config: PreTrainedConfig) -> tor
     num_masks, device = len(mask_logits), mask_logits.device
     candidates = random_points((num_masks, int(config.oversample_ratio * config.num_points)), device)
     certainty = sample_points(mask_logits[:, None], candidates)[:, 0].abs()
-    num_uncertain = int(config.importance_sample_ratio * config.num_points)
+    num_uncertain = int(config.importance_ratio * config.num_points)
     chosen = certainty.topk(num_uncertain, largest=False, sorted=False).indices
     uncertain = candidates.take_along_dim(chosen.unsqueeze(-1), 1)
     return torch.cat([uncertain, random_points((num_masks, config.num_points - num_uncertain), device)], 1)
