@@ -13,6 +13,30 @@
 # limitations under the License.
 
 from hf_rvos.models.ssa.configuration_ssa import SsaConfig
+from hf_rvos.models.ssa.modeling_ssa import SsaForReferringVideoSegmentation, SsaModel, SsaPreTrainedModel
+from hf_rvos.models.ssa.outputs_ssa import (
+    SsaFrameFeatures,
+    SsaModelOutput,
+    SsaPredictions,
+    SsaSegmentationOutput,
+    SsaTextFeatures,
+    SsaVideoFeatures,
+    SsaVideoQueries,
+    draw_masks,
+)
 
 
-__all__ = ["SsaConfig"]
+__all__ = [
+    "SsaConfig",
+    "SsaForReferringVideoSegmentation",
+    "SsaFrameFeatures",
+    "SsaModel",
+    "SsaModelOutput",
+    "SsaPreTrainedModel",
+    "SsaPredictions",
+    "SsaSegmentationOutput",
+    "SsaTextFeatures",
+    "SsaVideoFeatures",
+    "SsaVideoQueries",
+    "draw_masks",
+]
