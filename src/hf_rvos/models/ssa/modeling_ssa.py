@@ -15,9 +15,9 @@
 """SSA: semantic and sequential alignment (Pan et al., CVPR 2025).
 
 Frozen towers of CLIP read frames and words, adapters between the stages of the image tower let it know the words
-(`semantic_alignment`), every frame gets queries of its own (`frame_decoder`), and queries that follow an object through
-the clip become video queries (`sequential_alignment`). Only the first stage of the image tower is shared by the
-expressions of a video, and frames do not see each other before the queries are followed.
+(`semantic_alignment`), every frame gets queries of its own (`frame_decoder`), and queries that follow an object
+through the clip become video queries (`sequential_alignment`). Only the first stage of the image tower is shared by
+the expressions of a video, and frames do not see each other before the queries are followed.
 """
 
 import torch

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Semantic alignment (paper, section 3.2): frozen towers of CLIP, and adapters between the stages of the image tower."""
+"""Semantic alignment (paper, section 3.2): a frozen image tower of CLIP, and adapters between its stages."""
 
 from typing import NamedTuple
 
