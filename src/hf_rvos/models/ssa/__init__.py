@@ -22,7 +22,6 @@ from hf_rvos.models.ssa.outputs_ssa import (
     SsaTextFeatures,
     SsaVideoFeatures,
     SsaVideoQueries,
-    draw_masks,
 )
 
 
@@ -38,5 +37,4 @@ __all__ = [
     "SsaTextFeatures",
     "SsaVideoFeatures",
     "SsaVideoQueries",
-    "draw_masks",
 ]

@@ -19,13 +19,14 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+from hf_rvos.configuration_rvos import RvosConfig
 
 
 ADAPTER_TYPES = ("word_sentence", "word")
 
 
 @strict
-class SsaConfig(PreTrainedConfig):
+class SsaConfig(RvosConfig):
     """Configuration of [`SsaModel`] and [`SsaForReferringVideoSegmentation`].
 
     The defaults are the published model, whose towers are those of OpenCLIP's `convnext_large_d_320`.
@@ -151,7 +152,7 @@ class SsaConfig(PreTrainedConfig):
     dropout: float | int = 0.0
     frames_at_once: int = 18
     multi_target: bool = False
-    score_threshold: float | int = 0.5
+    score_threshold: float | int | None = 0.5
     freeze_backbone: bool = True
     freeze_text_encoder: bool = True
     num_supervised_frame_layers: int = 3

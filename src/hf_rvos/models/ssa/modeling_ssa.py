@@ -43,7 +43,6 @@ from hf_rvos.models.ssa.outputs_ssa import (
     SsaTextFeatures,
     SsaVideoFeatures,
     SsaVideoQueries,
-    draw_masks,
 )
 from hf_rvos.models.ssa.semantic_alignment import SsaAdapterText, SsaImageTower, SsaSemanticAdapter
 from hf_rvos.models.ssa.sequential_alignment import SsaTrajectoryEncoder, SsaVideoDecoder
@@ -231,40 +230,31 @@ class SsaModel(SsaPreTrainedModel):
 
     def get_frame_features(
         self,
-        pixel_values_videos: torch.Tensor | None = None,
-        pixel_mask: torch.Tensor | None = None,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        video_features: SsaVideoFeatures,
+        text_features: SsaTextFeatures,
         video_index: torch.Tensor | None = None,
-        annotated_frames: torch.Tensor | None = None,
-        video_features: SsaVideoFeatures | None = None,
-        text_features: SsaTextFeatures | None = None,
         every_layer: bool = False,
     ) -> SsaFrameFeatures:
-        """Everything that is known of single frames. A long video can be given in pieces.
+        """Everything that is known of single frames, so that the pieces of a long video can be given one by one.
 
-        See [`SsaForReferringVideoSegmentation.forward`] for the inputs. `every_layer` asks for what the losses need.
+        Args:
+            video_features ([`SsaVideoFeatures`]):
+                Result of `get_video_features`.
+            text_features ([`SsaTextFeatures`]):
+                Result of `get_text_features`.
+            video_index (`torch.LongTensor` of shape `(num_expressions,)`, *optional*):
+                The video that each expression refers to. None means one expression per video, in order.
+            every_layer (`bool`, *optional*, defaults to `False`):
+                Whether to return what only the losses need.
 
         Returns:
             [`SsaFrameFeatures`]
-        """
-        if video_features is None:
-            if pixel_values_videos is None:
-                raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
-            check_videos(pixel_values_videos, pixel_mask, annotated_frames)
-        if text_features is None:
-            if input_ids is None:
-                raise ValueError(
-                    "input_ids is missing: give the tokens of a text, or text_features of an earlier call."
-                )
-            text_features = self.get_text_features(input_ids, attention_mask)
-        num_expressions = len(text_features.words)
-        num_videos = len(pixel_values_videos if video_features is None else video_features.feature_maps)
-        check_video_index(video_index, num_expressions, num_videos)
-        if video_features is None:
-            video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
 
-        maps = video_features.feature_maps
+        Raises:
+            ValueError: if `video_index` does not name a video for each expression.
+        """
+        maps, num_expressions = video_features.feature_maps, len(text_features.words)
+        check_video_index(video_index, num_expressions, len(maps))
         num_frames, device = maps.shape[1], maps.device
         # One row for each frame of each expression.
         rows = torch.arange(num_expressions * num_frames, device=device)
@@ -374,16 +364,19 @@ class SsaModel(SsaPreTrainedModel):
         Returns:
             [`SsaModelOutput`]
         """
-        if video_features is None and pixel_values_videos is not None:
+        if video_features is None:
+            if pixel_values_videos is None:
+                raise ValueError("pixel_values_videos is missing: give frames, or video_features of an earlier call.")
+            check_videos(pixel_values_videos, pixel_mask, annotated_frames)
+        if text_features is None:
+            if input_ids is None:
+                raise ValueError(
+                    "input_ids is missing: give the tokens of a text, or text_features of an earlier call."
+                )
+            text_features = self.get_text_features(input_ids, attention_mask)
+        if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
-        frames = self.get_frame_features(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            video_index=video_index,
-            video_features=video_features,
-            text_features=text_features,
-            every_layer=every_layer,
-        )
+        frames = self.get_frame_features(video_features, text_features, video_index, every_layer)
         frame_mask = video_features.frame_mask
         if frame_mask is not None and video_index is not None:
             frame_mask = frame_mask[video_index.to(frame_mask.device)]
@@ -458,10 +451,26 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
                 True at real frames, which come first. None means all.
 
         Returns:
-            [`SsaVideoQueries`], whose masks `draw_masks` draws for any of the frames.
+            [`SsaVideoQueries`]
         """
         _, (queries,) = self.model.follow_queries(frame_queries, text, frame_mask)
         return self._score(queries)
+
+    @staticmethod
+    def draw_masks(mask_embeddings: torch.Tensor, mask_features: torch.Tensor) -> torch.Tensor:
+        """Masks of video queries in any of the frames.
+
+        Args:
+            mask_embeddings (`torch.FloatTensor` of shape `(num_expressions, num_queries, mask_size)`):
+                Of some or all queries that `get_video_queries` gives.
+            mask_features (`torch.FloatTensor` of shape `(num_expressions, num_frames, mask_size, height, width)`):
+                Of some or all frames, as `get_frame_features` gives them.
+
+        Returns:
+            `torch.FloatTensor`: logits `(num_expressions, num_queries, num_frames, height, width)`.
+        """
+        masks = mask_embeddings[:, None] @ mask_features.flatten(-2)
+        return masks.unflatten(-1, mask_features.shape[-2:]).transpose(1, 2)
 
     def _score(self, queries: torch.Tensor) -> SsaVideoQueries:
         return SsaVideoQueries(self.class_head(queries), self.mask_head(queries), queries)
@@ -574,7 +583,7 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
             threshold = self.config.score_threshold if score_threshold is None else score_threshold
             query_index = _queries_above(scores, threshold)
             embeddings = embeddings.take_along_dim(query_index.clamp(min=0)[..., None], 1)
-        masks = draw_masks(embeddings[:, None], features.mask_features).transpose(1, 2)
+        masks = self.draw_masks(embeddings, features.mask_features)
         if queries == "referred":
             masks = masks.masked_fill((query_index < 0)[:, :, None, None, None], NO_QUERY_LOGIT)
         num_frames = features.mask_features.shape[1]

@@ -93,7 +93,7 @@ class SsaVideoQueries(ModelOutput):
         class_logits (`torch.FloatTensor` of shape `(num_expressions, num_queries, 2)`):
             Scores of being an object that is referred to (0) and of being none (1), before the softmax.
         mask_embeddings (`torch.FloatTensor` of shape `(num_expressions, num_queries, mask_size)`):
-            What draws a mask when it is multiplied with mask features, see `draw_masks`.
+            What draws a mask when it is multiplied with the mask features of a frame.
         hidden_states (`torch.FloatTensor` of shape `(num_expressions, num_queries, hidden_size)`):
             Normalised queries after the last layer of the video decoder.
     """
@@ -140,7 +140,7 @@ class SsaModelOutput(ModelOutput):
 
 @dataclass
 class SsaPredictions(ModelOutput):
-    """What the losses are computed from. Masks are not drawn: `draw_masks` or a product at sampled points does it.
+    """What the losses are computed from. Masks are not drawn: that is a product.
 
     P is `decoder_layers + 1`, predictions of the frame decoder of which the first comes before its first layer; S is
     `num_supervised_frame_layers`, the last of these; L is `video_decoder_layers`. E expressions, T frames, N queries.
@@ -194,17 +194,3 @@ class SsaSegmentationOutput(ReferringVideoSegmentationOutput):
 
     class_logits: torch.FloatTensor | None = None
     mask_embeddings: torch.FloatTensor | None = None
-
-
-def draw_masks(mask_embeddings: torch.Tensor, mask_features: torch.Tensor) -> torch.Tensor:
-    """Mask logits of queries.
-
-    Args:
-        mask_embeddings: `(..., num_queries, mask_size)`.
-        mask_features: `(..., mask_size, height, width)`, with the same first sizes or some that broadcast.
-
-    Returns:
-        `(..., num_queries, height, width)`.
-    """
-    masks = mask_embeddings @ mask_features.flatten(-2)
-    return masks.unflatten(-1, mask_features.shape[-2:])
