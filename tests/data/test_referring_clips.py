@@ -324,3 +324,53 @@ def test_data_sets_follow_one_another(clips):
     assert_same(both[1, len(first) - 1, 3], first[1, len(first) - 1, 3])
     assert_same(both[1, len(first), 3], second[1, 0, 3])
     assert_same(both[1, len(both) - 1, 3], second[1, len(second) - 1, 3])
+
+
+def test_objects_of_an_expression_are_given_apart(clips):
+    data = clips("mevis", object_masks=True, max_expressions=3, sampling="neighbors")
+    numbers = set()
+    for index in range(len(data)):
+        sample = data[0, index, 3]
+        assert len(sample["object_masks"]) == len(sample["expressions"]) == len(sample["masks"])
+        for objects, union in zip(sample["object_masks"], sample["masks"]):
+            assert objects.shape[1:] == union.shape and torch.equal(objects.any(0), union)
+            assert objects.flatten(1).any(1).all()
+            numbers.add(len(objects))
+    assert numbers > {1, 2}
+
+
+def test_objects_are_changed_together_with_their_clip(clips):
+    plain, mirrored = (
+        clips("mevis", object_masks=True, augmentation=ClipAugmentation(flip_probability=p, short_sides=(16,)))
+        for p in (0, 1)
+    )
+    for index in range(len(plain)):
+        one, other = plain[0, index, 3], mirrored[0, index, 3]
+        assert one["frames"].shape[-2] == 16
+        for objects, flipped in zip(one["object_masks"], other["object_masks"], strict=True):
+            assert torch.equal(objects, flipped.flip(-1))
+
+
+@pytest.mark.parametrize("sampling", ["anchors", "windows", "neighbors"])
+def test_expressions_about_nothing_are_learned_from_where_objects_are_apart(clips, sampling):
+    change = {"object_ids": [], "masks": [None] * 3, "target_masks": None}
+    data = clips("mevis", object_masks=True, sampling=sampling, change=lambda row: change | empty(row))
+    sample = data[0, 0, 3]
+    assert sample["object_masks"][0].shape[0] == 0 and not sample["masks"].any() and len(sample["expressions"]) == 1
+    with pytest.raises(ValueError, match="no clip that shows an object"):
+        clips("mevis", sampling=sampling, change=lambda row: change | empty(row))
+
+
+def test_objects_apart_cost_nothing_where_they_are_not_wanted(clips):
+    data = clips("mevis")
+    assert "target_masks" not in data.rows.column_names and "object_masks" not in data[0, 0, 3]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_neighbors_of_any_data_set_are_clips(clips, name):
+    data = clips(name, sampling="neighbors", object_masks=True, augmentation=AUGMENTATION)
+    for index in range(len(data)):
+        sample = data[0, index, 3]
+        # In MeViS, one of the sentences is about nothing.
+        assert len(sample["frames"]) == 3 and (len(sample["object_masks"][0]) >= 1 or name == "mevis")
+        assert ("annotated_frames" in sample) == (name == "a2d_sentences")

@@ -207,7 +207,7 @@ def load_target_masks(
         ValueError: as [`load_masks`].
     """
     numbers = row["object_ids"]
-    if row["target_masks"] is not None:
+    if row.get("target_masks") is not None:
         parts = [{**row, "masks": codes} for codes in row["target_masks"]]
     elif row["mask_kind"] in ("index_png", "object_png") and numbers is not None and len(numbers) > 1:
         parts = [{**row, "object_ids": [number]} for number in numbers]
