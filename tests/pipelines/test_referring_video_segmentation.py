@@ -55,7 +55,7 @@ def test_one_dict_for_each_sentence_at_the_size_of_the_video(segmenter, video):
     tracks = segmenter(video, text=TEXTS, clip_length=4)
     assert [track["text"] for track in tracks] == TEXTS
     for track in tracks:
-        assert list(track) == ["text", "score", "frame_scores", "masks", "boxes", "timestamps"]
+        assert list(track) == ["text", "in_video", "score", "frame_scores", "masks", "boxes", "timestamps"]
         assert track["masks"].shape == (10, 40, 60) and track["masks"].dtype == torch.bool
         assert track["boxes"].shape == (10, 4)
         assert track["frame_scores"].shape == track["timestamps"].shape == (10,)
