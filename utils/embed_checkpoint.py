@@ -16,8 +16,8 @@
     python utils/embed_checkpoint.py outputs/video-swin-tiny/final video-swin-tiny
     python utils/embed_checkpoint.py outputs/soc-tiny/final soc-tiny backbone=video-swin-tiny
 
-A sub-model after `=` is left out of the checkpoint, since it is embedded already; its weights must be the same. Numbers
-are stored in half precision. The name has to stand in `src/hf_rvos/checkpoints/__init__.py` before.
+A sub-model before `=` is left out of the checkpoint, since it is embedded already under the name after it; its weights
+must be the same. Numbers are stored in half precision. The name must stand in `src/hf_rvos/checkpoints/__init__.py`.
 """
 
 import argparse

@@ -20,6 +20,8 @@ through the clip become video queries (`sequential_alignment`). Only the first s
 the expressions of a video, and frames do not see each other before the queries are followed.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,6 +29,7 @@ from transformers import CLIPTextModelWithProjection, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
+from hf_rvos.frozen_parts import FrozenPartsMixin
 from hf_rvos.kernels import KernelGuardMixin
 from hf_rvos.layers.initialization import init_shared_layer
 from hf_rvos.layers.mlp import MLP
@@ -54,7 +57,7 @@ NO_QUERY = -1
 NO_QUERY_LOGIT = -100.0
 
 
-class SsaPreTrainedModel(KernelGuardMixin, PreTrainedModel):
+class SsaPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedModel):
     """Loading, saving and initialisation of SSA models."""
 
     config: SsaConfig
@@ -71,6 +74,13 @@ class SsaPreTrainedModel(KernelGuardMixin, PreTrainedModel):
     ]
     _supports_sdpa = True
     _supports_attention_backend = True
+
+    def read_frozen_part(self, name: str, source: str, **download_options: Any) -> dict[str, torch.Tensor]:
+        """See [`FrozenPartsMixin.read_frozen_part`]; here a source may also be a CLIP as OpenCLIP publishes it."""
+        from hf_rvos.models.ssa.open_clip import read_tower  # the names are known to the conversion, which knows this
+
+        tower = read_tower(name, source, **download_options)
+        return super().read_frozen_part(name, source, **download_options) if tower is None else tower
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False):
         # In classes from outside, transformers passes over modules without tensors of their own, among them the
