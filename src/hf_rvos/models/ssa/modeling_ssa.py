@@ -37,7 +37,7 @@ from hf_rvos.layers.projections import TextProjection
 from hf_rvos.modeling_inputs import check_text, check_video_index, check_videos
 from hf_rvos.models.ssa.configuration_ssa import SsaConfig
 from hf_rvos.models.ssa.frame_decoder import SsaFrameDecoder, SsaPixelDecoder
-from hf_rvos.models.ssa.loss_ssa import ssa_loss
+from hf_rvos.models.ssa.loss_ssa import count_targets, ssa_loss
 from hf_rvos.models.ssa.outputs_ssa import (
     SsaFrameFeatures,
     SsaModelOutput,
@@ -482,6 +482,10 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
         masks = mask_embeddings[:, None] @ mask_features.flatten(-2)
         return masks.unflatten(-1, mask_features.shape[-2:]).transpose(1, 2)
 
+    def count_items(self, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """What the losses of a batch are divided by: `num_items` of a step, once all its batches share theirs."""
+        return count_targets(labels, self.config)
+
     def _score(self, queries: torch.Tensor) -> SsaVideoQueries:
         return SsaVideoQueries(self.class_head(queries), self.mask_head(queries), queries)
 
@@ -537,8 +541,8 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
             text_features ([`SsaTextFeatures`], *optional*):
                 Result of `get_text_features`, to be reused for further clips.
             num_items (`dict[str, torch.Tensor]`, *optional*):
-                What the losses are divided by, for a step of several batches or processes. None counts what is in
-                `labels`, averaged over processes.
+                What the losses are divided by, as `count_items` gives it, for a step of several batches or processes.
+                None counts what is in `labels`, averaged over processes.
             score_threshold (`float`, *optional*):
                 Probability above which a query is drawn with `queries="referred"`. None means
                 `config.score_threshold`.
