@@ -37,16 +37,13 @@ from hf_rvos.conversion import (
 )
 from hf_rvos.models.ssa.configuration_ssa import SsaConfig
 from hf_rvos.models.ssa.frame_decoder import NUM_LEVELS
-from hf_rvos.models.ssa.modeling_ssa import SIZE_DIVISOR, SsaForReferringVideoSegmentation
-from hf_rvos.processing import RvosVideoProcessor
+from hf_rvos.models.ssa.modeling_ssa import SsaForReferringVideoSegmentation
+from hf_rvos.models.ssa.processing_ssa import build_video_processor
 
 
 # That of all models of CLIP; it pads with its end token, which the attention mask tells from the real one.
 DEFAULT_TOKENIZER = "openai/clip-vit-large-patch14"
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-# Sizes of the published evaluations: the shorter side is 448 pixels for MeViS, 480 for the others.
-SHORTEST_EDGE, SHORTEST_EDGE_OF_MEVIS, LONGEST_EDGE = 480, 448, 1333
+SIZE_FOR_MEVIS = {"shortest_edge": 448, "longest_edge": 1333}  # of the published evaluation
 
 _CLIP = r"backbone\.clip_model"
 _TRUNK = rf"{_CLIP}\.visual\.trunk"
@@ -123,6 +120,20 @@ for _official, _own in _IN_BLOCK.items():
 RENAMING_RULES.append(
     (rf"{_TRUNK}\.stages\.(\d+)\.blocks\.(\d+)\.gamma", _BLOCK.format(r"\1", r"\2") + ".layer_scale_parameter")
 )
+_IN_FUSION = {
+    "layer_norm_v": "pixel_norm",
+    "layer_norm_l": "text_norm",
+    r"attn\.v_proj": "pixel_proj",
+    r"attn\.l_proj": "text_proj",
+    r"attn\.values_v_proj": "pixel_value_proj",
+    r"attn\.values_l_proj": "text_value_proj",
+    r"attn\.out_v_proj": "pixel_out_proj",
+    r"attn\.out_l_proj": "text_out_proj",
+}
+for _official, _own in _IN_FUSION.items():
+    RENAMING_RULES.append((rf"{_FUSION}\.{_official}\.(.*)", rf"model.pixel_decoder.fusion_layers.\1.{_own}.\2"))
+for _official, _own in (("gamma_v", "pixel_scale"), ("gamma_l", "text_scale")):
+    RENAMING_RULES.append((rf"{_FUSION}\.{_official}", rf"model.pixel_decoder.fusion_layers.\1.{_own}"))
 # Frame and video decoder have the same kinds of layers; only the attention to the text has two names.
 for _official, _own, _text_attention in (
     (_FRAMES, "model.frame_decoder.layers", "text_cross_attention_layers"),
@@ -261,19 +272,12 @@ def convert_checkpoint(
     overrides = read_overrides(config)
     state_dict, _ = load_official_checkpoint(checkpoint, "model")
     model_config = infer_config(state_dict, overrides)
-    shortest_edge = SHORTEST_EDGE_OF_MEVIS if model_config.multi_target else SHORTEST_EDGE
+    size = {"size": SIZE_FOR_MEVIS} if model_config.multi_target else {}
     return save_converted(
         SsaForReferringVideoSegmentation,
         model_config,
         convert_state_dict(state_dict),
         output,
-        RvosVideoProcessor(
-            size={"shortest_edge": shortest_edge, "longest_edge": LONGEST_EDGE},
-            round_half_up=True,
-            image_mean=CLIP_MEAN,
-            image_std=CLIP_STD,
-            pad_to_multiple_of=SIZE_DIVISOR,
-            enlarge_masks_twice=True,
-        ),
+        build_video_processor(**size),
         DEFAULT_TOKENIZER if tokenizer is None else str(tokenizer),
     )
