@@ -124,7 +124,8 @@ tracks[0]["masks"].shape  # (frames, height, width)"""
         # Released training code pads to multiples of 32, but for SOC. Frames of Moving Shapes all have one size.
         is_padded = "moving_shapes" not in recipe.datasets and self.model.config.model_type != "soc"
         multiple = 32 if is_padded else 1
-        self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=multiple)
+        frames = self.processor.video_processor
+        self.collate = ClipCollator(self.processor.tokenizer, frames.image_mean, frames.image_std, multiple)
 
     def dataset(self) -> Dataset:
         return training_clips(self.recipe, self.model.config.model_type)
@@ -244,7 +245,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     clock.restart()
     window = Window()
     while clock.progress < 1:
-        rate = rate_factor(recipe, clock.progress, clock.epoch)
+        rate = rate_factor(recipe, clock.progress, clock.epoch, clock.step)
         set_rates(optimizers, rate)
         parts = next(steps)
         num_items = share_items([task.count_items(part) for part in parts], accelerator)

@@ -266,6 +266,43 @@ class ConcatClips(Dataset):
         return self.parts[number][epoch, index - begin, clip_length]
 
 
+class MixedClips(Dataset):
+    """Several data sets of clips, each of which is seen as often as its weight says, whatever its size.
+
+    An epoch has all samples of the first, and of each other one as many as its weight relative to the first allows:
+    the next ones in a random order, in which all come once before any comes again.
+
+    Args:
+        parts: Data sets that are asked for `(epoch, index, clip_length)`.
+        weights: One for each.
+        seed: Seed of the orders.
+    """
+
+    def __init__(self, parts: Sequence[Dataset], weights: Sequence[float], seed: int = 0):
+        self.parts, self.seed = list(parts), seed
+        first = len(self.parts[0]) / weights[0]
+        self.counts = [max(1, round(first * weight)) for weight in weights]
+        self.ends = np.cumsum(self.counts)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        epoch, index, clip_length = key
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        part, count = self.parts[number], self.counts[number]
+        seen = epoch * count + index - int(self.ends[number]) + count
+        passes, place = divmod(seen, len(part))
+        return part[passes, int(self._order(number, passes)[place]), clip_length]
+
+    def _order(self, number: int, passes: int) -> np.ndarray:
+        if self._orders.get(number, (None,))[0] != passes:
+            generator = np.random.default_rng([self.seed, number, passes])
+            self._orders[number] = passes, generator.permutation(len(self.parts[number]))
+        return self._orders[number][1]
+
+
 def _is_absent(row: dict[str, Any]) -> bool:
     """Whether the expression is about nothing that is there."""
     return row["object_ids"] == []
