@@ -45,6 +45,7 @@ from typing import Any
 import torch
 import yaml
 
+from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, VERSION
 from hf_rvos.training.recipe import Recipe, read_recipe
 from hf_rvos.utils.files import check_output_file, replace_when_done
@@ -175,7 +176,7 @@ class Stage:
         if self.folder.name == "1":
             for key in ("pretrained", "pretrained_backbone"):
                 source = getattr(self.recipe, key)
-                if source and not (Path(source) / "config.json").is_file():
+                if source and not (Path(find_checkpoint(source)) / "config.json").is_file():
                     raise ValueError(
                         f"{key} {source} holds no saved model. The backbone of the tiny recipes is trained with "
                         "examples/pretrain_backbone.py and the recipes video_swin_tiny_1_pictures.yaml to "

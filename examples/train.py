@@ -193,7 +193,10 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     output_dir.mkdir(parents=True, exist_ok=True)
     check_room(output_dir, model, has_average=recipe.ema_decay > 0)
-    accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
+    accelerator.print(
+        f"{type(model).__name__} with {num_parameters:,} parameters, of which {num_trained:,} are trained, on "
+        f"{accelerator.device}"
+    )
 
     # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
     clips_per_process = recipe.batch_size * recipe.gradient_accumulation_steps

@@ -16,6 +16,8 @@ import torch
 from transformers import RobertaConfig, RobertaModel
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import load_backbone
+from hf_rvos.checkpoints import find_part
 from hf_rvos.data.moving_shapes import vocabulary
 from hf_rvos.data.referring_clips import ConcatClips, ReferringClips
 from hf_rvos.models.soc import SocConfig
@@ -37,6 +39,7 @@ from tests.data import roots, sentence_roots
 
 BACKBONE = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": [4, 2, 2]}
 TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+EMBEDDED = "video-swin-tiny"
 MODEL = {
     "hidden_size": 128,
     "num_queries": 2,
@@ -135,6 +138,13 @@ def test_what_was_not_loaded_is_printed(saved, capsys):
 def test_activations_are_computed_again_if_asked(saved):
     model, _ = build_model_and_processor(Recipe(pretrained=saved, gradient_checkpointing=True))
     assert model.is_gradient_checkpointing
+
+
+def test_backbone_may_be_the_embedded_one():
+    model, _ = build_model_and_processor(Recipe(model={"model_type": "soc", **MODEL}, pretrained_backbone=EMBEDDED))
+    expected = load_backbone(find_part(EMBEDDED)).state_dict()
+    found = model.base_model.backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize(
