@@ -15,7 +15,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,19 +66,23 @@ def score_sentences(
         ValueError: if the data set cannot be read, or all its sentences have a target or none has.
     """
     loaded = benchmark.load(predictor.model_type)
+    _refuse_one_kind(benchmark, (bool(row["object_ids"]) for row in loaded.chosen()))
     predictor.prepare(loaded.chosen(), loaded.protocol)
     results = []
     for number in range(len(loaded.units)):
         results += loaded.score(number, predictor)
         if on_video is not None:
             on_video(number + 1, len(loaded.units))
-    kinds = {result.get("has_target") for result in results}
-    if kinds != {True, False}:
+    _refuse_one_kind(benchmark, (result.get("has_target") for result in results))
+    return results
+
+
+def _refuse_one_kind(benchmark: Benchmark, have_target: Iterable[bool | None]) -> None:
+    if {*have_target} != {True, False}:
         raise ValueError(
             f"{benchmark.name}, {benchmark.split}: a threshold needs sentences with and without a target, such "
             "as those of moving_shapes with config_name=all or of mevis"
         )
-    return results
 
 
 def try_thresholds(results: Sequence[Mapping[str, Any]]) -> list[Trial]:
