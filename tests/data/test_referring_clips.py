@@ -23,7 +23,7 @@ from hf_rvos.data.collate import ClipCollator
 from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.moving_shapes import MovingShapesConfig
 from hf_rvos.data.moving_shapes.builder import build_rows
-from hf_rvos.data.referring_clips import ConcatClips, ReferringClips
+from hf_rvos.data.referring_clips import ConcatClips, MixedClips, ReferringClips
 from hf_rvos.data.sampling import EpochBatchSampler, window_positions
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
 from tests.data import roots, sentence_roots
@@ -324,6 +324,42 @@ def test_data_sets_follow_one_another(clips):
     assert_same(both[1, len(first) - 1, 3], first[1, len(first) - 1, 3])
     assert_same(both[1, len(first), 3], second[1, 0, 3])
     assert_same(both[1, len(both) - 1, 3], second[1, len(second) - 1, 3])
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples that say by which pass and number they were asked for."""
+
+    def __init__(self, name, size):
+        self.name, self.size = name, size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, key):
+        return self.name, *key
+
+
+@pytest.mark.parametrize("sizes", [(4, 10), (10, 3), (5, 5)])
+def test_data_sets_are_mixed_by_weight_and_not_by_size(sizes):
+    mixed = MixedClips([Numbers(name, size) for name, size in zip("ab", sizes)], [1.0, 0.6], seed=3)
+    assert mixed.counts == [sizes[0], round(0.6 * sizes[0])] and len(mixed) == sum(mixed.counts)
+    epochs = 7
+    samples = [mixed[epoch, index, 8] for epoch in range(epochs) for index in range(len(mixed))]
+    for name, size, count in zip("ab", sizes, mixed.counts):
+        own = [sample[1:3] for sample in samples if sample[0] == name]
+        assert len(own) == epochs * count
+        # Nothing comes again before everything has come, and then with other random numbers.
+        for start in range(0, len(own), size):
+            in_pass = own[start : start + size]
+            assert {passes for passes, _ in in_pass} == {start // size}
+            assert len(set(in_pass)) == len(in_pass) == min(size, len(own) - start)
+
+
+def test_a_mixed_sample_depends_on_its_key_alone():
+    mixed, other = (MixedClips([Numbers("a", 9), Numbers("b", 20)], [1, 2], seed=1) for _ in range(2))
+    keys = [(epoch, index, 8) for epoch in range(3) for index in range(len(mixed))]
+    expected = [mixed[key] for key in keys]
+    assert [other[key] for key in reversed(keys)] == expected[::-1]
 
 
 def test_objects_of_an_expression_are_given_apart(clips):

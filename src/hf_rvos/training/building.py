@@ -182,6 +182,8 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
         settings["text_config"] = {
             **(settings.get("text_config") or {"model_type": "roberta"}),
             "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
             # RoBERTa counts positions from the padding id on.
             "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
         }
