@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.generic import maybe_autocast
 
 from hf_rvos.layers.attention import MultiHeadAttention
 from hf_rvos.layers.deformable_transformer import DeformableEncoderLayer, FeedForward, encoder_reference_points
@@ -86,7 +87,7 @@ class SsaPixelDecoder(nn.Module):
             feature_maps: Four maps `(num_frames, channels, height, width)` at strides 4, 8, 16 and 32.
             text: `(num_frames, 1, hidden_size)`.
         """
-        with torch.autocast(text.device.type, enabled=False):
+        with maybe_autocast(text.device.type, enabled=False):
             dtype = self.level_embedding.dtype
             return self._decode([entry.to(dtype) for entry in feature_maps], text.to(dtype))
 

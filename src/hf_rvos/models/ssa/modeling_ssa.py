@@ -260,11 +260,8 @@ class SsaModel(SsaPreTrainedModel):
         Returns:
             [`SsaFrameFeatures`]
 
-        Raises:
-            ValueError: if `video_index` does not name a video for each expression.
         """
         maps, num_expressions = video_features.feature_maps, len(text_features.words)
-        check_video_index(video_index, num_expressions, len(maps))
         num_frames, device = maps.shape[1], maps.device
         # One row for each frame of each expression.
         rows = torch.arange(num_expressions * num_frames, device=device)
@@ -384,6 +381,8 @@ class SsaModel(SsaPreTrainedModel):
                     "input_ids is missing: give the tokens of a text, or text_features of an earlier call."
                 )
             text_features = self.get_text_features(input_ids, attention_mask)
+        num_videos = len(pixel_values_videos if video_features is None else video_features.feature_maps)
+        check_video_index(video_index, len(text_features.words), num_videos)
         if video_features is None:
             video_features = self.get_video_features(pixel_values_videos, pixel_mask, annotated_frames)
         frames = self.get_frame_features(video_features, text_features, video_index, every_layer)

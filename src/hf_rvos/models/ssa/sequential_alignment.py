@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.generic import maybe_autocast
 
 from hf_rvos.layers.attention import MultiHeadAttention
 from hf_rvos.layers.deformable_transformer import FeedForward
@@ -26,12 +27,13 @@ from hf_rvos.models.ssa.configuration_ssa import SsaConfig
 from hf_rvos.models.ssa.position_codes import sequence_code
 
 
-@torch.no_grad()
+# An operation of its own, because a traced graph cannot hold what the host does here.
+@torch.library.custom_op("hf_rvos::associate_queries", mutates_args=())
 def associate_queries(queries: torch.Tensor) -> torch.Tensor:
     """Follow every query of the first frame through the clip.
 
     The queries of a frame are assigned one to one to those of the frame before, with the greatest sum of cosines. The
-    costs of all frames are computed at once and copied to the host once.
+    costs of all frames are computed at once and copied to the host once. There is no gradient.
 
     Args:
         queries: `(num_clips, num_frames, num_queries, hidden_size)`.
@@ -44,15 +46,21 @@ def associate_queries(queries: torch.Tensor) -> torch.Tensor:
     num_clips, num_frames, num_queries, _ = queries.shape
     order = np.tile(np.arange(num_queries), (num_clips, num_frames, 1))
     if num_frames > 1:
-        queries = queries.float()
-        queries = queries / queries.norm(dim=-1, keepdim=True)
-        cosines = (queries[:, :-1] @ queries[:, 1:].mT).cpu().numpy()
+        with maybe_autocast(queries.device.type, enabled=False):
+            queries = queries.float()
+            queries = queries / queries.norm(dim=-1, keepdim=True)
+            cosines = (queries[:, :-1] @ queries[:, 1:].mT).cpu().numpy()
         # Of weights that are no longer finite any order will do.
         costs = np.nan_to_num(1 - cosines)
         for clip, cost in enumerate(costs):
             for frame, between in enumerate(cost, start=1):
                 order[clip, frame] = linear_sum_assignment(between[order[clip, frame - 1]])[1]
     return torch.from_numpy(order).to(queries.device, non_blocking=True)
+
+
+@associate_queries.register_fake
+def _shape_of_order(queries: torch.Tensor) -> torch.Tensor:
+    return queries.new_empty(queries.shape[:-1], dtype=torch.long)
 
 
 class SsaTrajectoryEncoder(nn.Module):
