@@ -89,9 +89,9 @@ class FrozenPartsMixin:
         remembered = self.config.__dict__.pop("frozen_parts", None)
         entries = None
         try:
-            if trainable_only and is_main_process:
+            if trainable_only:
                 state_dict = dict(self.state_dict() if state_dict is None else state_dict)
-                entries = _leave_out(self, state_dict, sources or {}, remembered or {}, push_to_hub)
+                entries = _leave_out(self, state_dict, sources or {}, remembered or {}, is_main_process, push_to_hub)
                 self.config.frozen_parts = entries
             super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, *args, **kwargs)
         finally:
@@ -160,9 +160,14 @@ def _leave_out(
     state_dict: dict[str, torch.Tensor],
     sources: Mapping[str, str],
     remembered: Mapping[str, Mapping[str, str]],
+    is_main_process: bool,
     is_public: bool,
 ) -> dict[str, dict[str, str]]:
-    """Take frozen sub-models out of `state_dict`, and say where they are found again."""
+    """Take frozen sub-models out of `state_dict`, and say where they are found again.
+
+    Only the main process reads sources; the others do all that does not need them, since they save parts of a model
+    that is divided among them.
+    """
     parts = _parts(model)
     frozen = [
         name for name, part in parts.items() if not any(parameter.requires_grad for parameter in part.parameters())
@@ -187,16 +192,18 @@ def _leave_out(
             if is_public:
                 raise ValueError(f"push_to_hub: {name} would be left out, but {source} is a folder of this machine")
         prefix = _prefix(model, name)
-        weights = parts[name].state_dict()
+        weights = {key: state_dict.pop(prefix + key, value) for key, value in parts[name].state_dict().items()}
+        entries[name] = {"source": source}
+        if not is_main_process:
+            continue
         found = _read(model, name, source, list(weights), {})
         for key, value in weights.items():
-            saved = state_dict.pop(prefix + key, value)
-            if not torch.equal(found[key].to(saved.device, saved.dtype), saved):
+            if not torch.equal(found[key].to(value.device, value.dtype), value):
                 raise ValueError(
                     f"trainable_only: {name} cannot be left out, since {source} has other weights, in {key} for one. "
                     "Name where its own are, or save the whole model."
                 )
-        entries[name] = {"source": source, "sha256": _digest(found)}
+        entries[name]["sha256"] = _digest(found)
     return entries
 
 
