@@ -103,15 +103,22 @@ def _ssa_loss(
     video_embeddings = of_objects(outputs.video_mask_embeddings.flatten(0, 1), video_queries)
     # Features are not repeated for the predictions, as a matrix product would do.
     frame_masks = torch.einsum("petoc,etchw->petohw", frame_embeddings, outputs.frame_mask_features)
-    video_masks = torch.einsum("peoc,etchw->petohw", video_embeddings, outputs.mask_features)
+    video_masks = torch.einsum("peoc,etchw->peothw", video_embeddings, outputs.mask_features)
+    # Where there is something to draw; a frame is a clip of one.
+    in_frames, in_clips = (
+        tuple(torch.from_numpy(index).to(device, non_blocking=True) for index in is_target.nonzero())
+        for is_target in (seen, seen.any(1))
+    )
+    frames = (frame_masks[:, *in_frames, None], targets[*in_frames, None], frame_queries[:, *in_frames] >= 0)
+    clips = (video_masks[:, *in_clips], targets.transpose(1, 2)[in_clips], video_queries[:, *in_clips] >= 0)
     levels = {
-        "frame": (outputs.frame_logits, frame_masks, frame_queries, 1),
-        "video": (outputs.video_logits.flatten(0, 1), video_masks, video_queries, num_supervised),
+        "frame": (outputs.frame_logits, frames, frame_queries, 1),
+        "video": (outputs.video_logits.flatten(0, 1), clips, video_queries, num_supervised),
     }
     weights = {"ce": config.class_loss_weight, "mask": config.mask_loss_weight, "dice": config.dice_loss_weight}
     loss, loss_dict = 0.0, {}
-    for level, (logits, masks, queries, num_parts) in levels.items():
-        cross_entropy, dice = mask_losses(masks, targets, queries >= 0, config, is_video=level == "video")
+    for level, (logits, drawn, queries, num_parts) in levels.items():
+        cross_entropy, dice = mask_losses(*drawn, config)
         class_losses = class_loss(logits, queries, config.no_object_weight)
         terms = {
             "ce": class_losses / num_items[f"{level}_class_weight"],
@@ -362,37 +369,31 @@ def uncertain_points(mask_logits: torch.Tensor, config: PreTrainedConfig) -> tor
 
 
 def mask_losses(
-    mask_logits: torch.Tensor,
-    targets: torch.Tensor,
-    is_matched: torch.Tensor,
-    config: PreTrainedConfig,
-    is_video: bool = False,
+    mask_logits: torch.Tensor, targets: torch.Tensor, is_matched: torch.Tensor, config: PreTrainedConfig
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Binary cross-entropy and dice loss of the masks of matched queries at points of their own.
+    """Binary cross-entropy and dice loss of masks at points of their own, those of all frames together.
 
     Args:
-        mask_logits: `(num_predictions, E, T, num_objects, mask_height, mask_width)`.
-        targets: `(E, T, num_objects, height, width)`, 0 or 1.
-        is_matched: `(num_predictions, E, T, num_objects)`; of clips `(num_predictions, E, num_objects)`.
+        mask_logits: `(num_predictions, num_masks, num_frames, mask_height, mask_width)`.
+        targets: `(num_masks, num_frames, height, width)`, 0 or 1.
+        is_matched: `(num_predictions, num_masks)`, False where another object has the query.
         config: Configuration of the model.
-        is_video: Whether the frames of an object are one mask.
 
     Returns:
-        Each `(num_predictions,)`, sums over the batch.
+        Each `(num_predictions,)`, sums over the masks.
     """
-    places = mask_logits.shape[:4]
-    masks = mask_logits.flatten(0, 3)
+    places = mask_logits.shape[:3]
+    masks = mask_logits.flatten(0, 2)
     points = uncertain_points(masks, config)
-    logits = sample_points(masks[:, None], points)[:, 0].unflatten(0, places)
+    logits = sample_points(masks[:, None], points)[:, 0].unflatten(0, places).flatten(2)
     # All predictions look at the same target, each at points of its own.
     points = points.unflatten(0, (places[0], -1)).transpose(0, 1)
-    objects = sample_points(targets.flatten(0, 2)[:, None], points)[:, 0].transpose(0, 1).unflatten(1, places[1:])
-    if is_video:
-        logits, objects = (values.transpose(2, 3).flatten(3) for values in (logits, objects))  # (K, E, O, T * points)
+    objects = sample_points(targets.flatten(0, 1)[:, None], points)[:, 0].transpose(0, 1)
+    objects = objects.unflatten(1, places[1:]).flatten(2)
     probabilities = logits.sigmoid()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, objects, reduction="none").mean(-1)
     dice = 1 - dice_score((probabilities * objects).sum(-1), probabilities.sum(-1), objects.sum(-1))
-    return tuple((values * is_matched).flatten(1).sum(1) for values in (cross_entropy, dice))
+    return tuple((values * is_matched).sum(1) for values in (cross_entropy, dice))
 
 
 def similarity_loss(
