@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, RobertaConfig, RobertaModel, TimmBackbone, TimmBackboneConfig
 
 from examples import train
@@ -440,3 +440,24 @@ def test_new_model_starts_from_a_saved_resnet_whose_stem_stays(parts, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_variant_for_one_gpu_trains_and_evaluates_on_the_shared_data(name, run, mini_roots, parts, clip):
     check_run(run(name, mini_roots, "_one_gpu"), name, parts, clip)
+
+
+@pytest.mark.slow  # four trainings of a step and three evaluations, a quarter of a minute
+def test_tiny_ssa_goes_through_all_its_stages(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from pretrain_backbone import AttributeTask
+
+    changes = {"max_train_steps": 1, "num_workers": 0, "num_videos": 40, "evaluation_videos": 1, "batch_size": 1}
+    backbone = [RECIPES / "convnext_tiny_pictures.yaml"]
+    train.train(AttributeTask, read_recipe(backbone, (changes | {"output_dir": str(tmp_path / "0")}).items()), None)
+    changes |= {"gradient_accumulation_steps": 1, "pretrained_backbone": str(tmp_path / "0" / "final")}
+    for number, stage in enumerate(sorted(RECIPES.glob("ssa_tiny_?_*.yaml")), start=1):
+        changes["output_dir"] = str(tmp_path / str(number))
+        recipe = read_recipe([stage, RECIPES / "ssa_tiny.yaml"], changes.items())
+        train.train(train.ReferringTask, recipe, None)
+        changes |= {"pretrained": str(tmp_path / str(number) / "final")}
+    trained = AutoModelForReferringVideoSegmentation.from_pretrained(tmp_path / "3" / "final").model
+    saved = load_file(tmp_path / "0" / "final" / "model.safetensors")
+    for name, value in trained.backbone.state_dict().items():
+        torch.testing.assert_close(value, saved[name], atol=1e-3, rtol=1e-3)  # saved as float16
