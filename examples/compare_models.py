@@ -46,6 +46,7 @@ from typing import Any
 import torch
 import yaml
 
+from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data.moving_shapes import SKILLS, SPLIT_SIZES, VERSION
 from hf_rvos.training.recipe import Recipe, read_recipe
 from hf_rvos.utils.files import check_output_file, replace_when_done
@@ -200,7 +201,7 @@ class Stage:
                 raise ValueError(f"{self.folder} was trained with other settings: {changes}; {way_out}")
         for key in ("pretrained", "pretrained_backbone"):
             source = getattr(self.recipe, key)
-            if key != self.start and source and not (Path(source) / "config.json").is_file():
+            if key != self.start and source and not (Path(find_checkpoint(source)) / "config.json").is_file():
                 raise ValueError(f"{key} {source} holds no saved model; `backbones` names what is trained before")
 
 

@@ -36,7 +36,7 @@ from rich.progress import Progress
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT, find_checkpoint, list_embedded_checkpoints
-from hf_rvos.cli.common import dataset_options
+from hf_rvos.cli.common import dataset_options, read_score_threshold
 from hf_rvos.data.loading import DATASETS
 from hf_rvos.evaluation.prediction import GROUPINGS, ModelPredictor
 from hf_rvos.evaluation.protocols import PROTOCOLS, find_protocol
@@ -62,6 +62,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="number of videos, from the first")
     parser.add_argument("--threshold", type=float, default=0.5, help="probability above which a pixel is the object's")
     parser.add_argument(
+        "--score_threshold", help="score up to which a sentence is not in the video: a number, or auto of the model"
+    )
+    parser.add_argument(
+        "--multi_target",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="whether a sentence may refer to several objects; what the model says if not given",
+    )
+    parser.add_argument(
         "--grouping",
         choices=GROUPINGS,
         default="video",
@@ -84,6 +93,7 @@ def parse_arguments() -> argparse.Namespace:
             )
     try:
         arguments.option = dataset_options(arguments.option)
+        arguments.score_threshold = read_score_threshold(arguments.score_threshold)
         find_protocol(arguments.dataset, arguments.protocol)
         check_output_file(arguments.output / "chart.png", "--output")
     except ValueError as error:
@@ -114,7 +124,12 @@ def main() -> None:
         folder = find_checkpoint(checkpoint)
         model = AutoModelForReferringVideoSegmentation.from_pretrained(folder).to(state.device).eval()
         predictor = ModelPredictor(
-            model, RvosProcessor.from_pretrained(folder), arguments.threshold, grouping=arguments.grouping
+            model,
+            RvosProcessor.from_pretrained(folder),
+            arguments.threshold,
+            grouping=arguments.grouping,
+            multi_target=arguments.multi_target,
+            score_threshold=arguments.score_threshold,
         )
         output = arguments.output if len(names) == 1 else arguments.output / name
         with Progress(disable=not state.is_main_process) as progress:

@@ -124,13 +124,15 @@ tracks[0]["masks"].shape  # (frames, height, width)"""
         # Released training code pads to multiples of 32, but for SOC. Frames of Moving Shapes all have one size.
         is_padded = "moving_shapes" not in recipe.datasets and self.model.config.model_type != "soc"
         multiple = 32 if is_padded else 1
-        self.collate = ClipCollator(self.processor.tokenizer, pad_to_multiple_of=multiple)
+        frames = self.processor.video_processor
+        self.collate = ClipCollator(self.processor.tokenizer, frames.image_mean, frames.image_std, multiple)
 
     def dataset(self) -> Dataset:
         return training_clips(self.recipe, self.model.config.model_type)
 
     def count_items(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        return count_items(batch["labels"])
+        # A model whose losses are divided by something else counts itself.
+        return getattr(self.model, "count_items", count_items)(batch["labels"])
 
     def evaluate(self, model: torch.nn.Module, accelerator: Accelerator) -> tuple[dict[str, Any], str]:
         """Score; each process takes its share of the videos.
@@ -191,7 +193,10 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     output_dir.mkdir(parents=True, exist_ok=True)
     check_room(output_dir, model, has_average=recipe.ema_decay > 0)
-    accelerator.print(f"{type(model).__name__} with {num_parameters:,} parameters on {accelerator.device}")
+    accelerator.print(
+        f"{type(model).__name__} with {num_parameters:,} parameters, of which {num_trained:,} are trained, on "
+        f"{accelerator.device}"
+    )
 
     # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
     clips_per_process = recipe.batch_size * recipe.gradient_accumulation_steps
@@ -243,7 +248,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     clock.restart()
     window = Window()
     while clock.progress < 1:
-        rate = rate_factor(recipe, clock.progress, clock.epoch)
+        rate = rate_factor(recipe, clock.progress, clock.epoch, clock.step)
         set_rates(optimizers, rate)
         parts = next(steps)
         num_items = share_items([task.count_items(part) for part in parts], accelerator)

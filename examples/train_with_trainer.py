@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> None:
     model = AutoModelForReferringVideoSegmentation.from_pretrained(folder)
     processor = RvosProcessor.from_pretrained(folder)
 
-    size = processor.video_processor.size
+    video_processor = processor.video_processor
+    size = video_processor.size
     augmentation = ClipAugmentation(
         flip_probability=data.flip_probability,
         short_sides=(size["shortest_edge"],),
@@ -114,7 +115,7 @@ def main(arguments: list[str] | None = None) -> None:
     rows = load_dataset(data.dataset, data.data_dir, split=data.split)
     clips = ReferringClips(rows, data.data_dir, data.clip_length, augmentation=augmentation, seed=training.seed)
     train_data = NumberedClips(clips, data.clip_length)
-    collator = ClipCollator(processor.tokenizer, pad_to_multiple_of=1)
+    collator = ClipCollator(processor.tokenizer, video_processor.image_mean, video_processor.image_std, 1)
 
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         # Names of videos are for messages; what is None was not needed.

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 
 from hf_rvos import ReferFormerConfig, ReferFormerForReferringVideoSegmentation, backbone_config
+from hf_rvos.models.ssa import SsaConfig, SsaForReferringVideoSegmentation
+from hf_rvos.models.ssa.processing_ssa import build_video_processor
 from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor, build_word_tokenizer
 
@@ -58,6 +60,54 @@ def tiny_model() -> ReferFormerForReferringVideoSegmentation:
         if "norm" not in name.lower():
             torch.nn.init.normal_(parameter, std=1.5 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1)
     return model
+
+
+def tiny_ssa(**settings) -> SsaForReferringVideoSegmentation:
+    """An SSA with random weights, a few of whose queries are above the threshold."""
+    config = SsaConfig(
+        backbone_config={"model_type": "convnext", "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1]},
+        text_config={
+            "model_type": "clip_text_model",
+            "vocab_size": len(WORDS) + 4,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "projection_dim": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "max_position_embeddings": TEXT_LIMIT,
+        },
+        hidden_size=32,
+        num_queries=5,
+        adapter_size=16,
+        adapter_attention_heads=2,
+        encoder_layers=1,
+        encoder_feedforward_size=32,
+        decoder_layers=2,
+        video_decoder_layers=1,
+        attention_heads=2,
+        feedforward_size=32,
+        **{"mask_size": 16, "frames_at_once": 3, **settings},
+    )
+    torch.manual_seed(5)
+    model = SsaForReferringVideoSegmentation(config).eval()
+    for name, parameter in model.named_parameters():
+        if "positions" in name:  # which alone tell the queries of a new model apart
+            torch.nn.init.normal_(parameter, std=3)
+        elif "norm" not in name.lower():
+            torch.nn.init.normal_(parameter, std=1.5 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.1)
+    return model
+
+
+def tiny_ssa_processor(shortest_edge: int = 48, **kwargs) -> RvosProcessor:
+    tokenizer = build_word_tokenizer(WORDS, model_max_length=TEXT_LIMIT)
+    size = {"shortest_edge": shortest_edge, "longest_edge": 4 * shortest_edge}
+    return RvosProcessor(build_video_processor(size=size, **kwargs), tokenizer)
+
+
+def tiny_ssa_pipeline(model: SsaForReferringVideoSegmentation | None = None) -> ReferringVideoSegmentationPipeline:
+    return ReferringVideoSegmentationPipeline(
+        model=model or tiny_ssa(), processor=tiny_ssa_processor(), device="cpu", task="referring-video-segmentation"
+    )
 
 
 def tiny_pipeline(model: ReferFormerForReferringVideoSegmentation | None = None) -> ReferringVideoSegmentationPipeline:

@@ -63,6 +63,7 @@ _MODULES = {
         "SgMgPreTrainedModel",
     ],
     "hf_rvos.models.soc": ["SocConfig", "SocForReferringVideoSegmentation", "SocModel", "SocPreTrainedModel"],
+    "hf_rvos.models.ssa": ["SsaConfig", "SsaForReferringVideoSegmentation", "SsaModel", "SsaPreTrainedModel"],
     "hf_rvos.models.video_swin": ["VideoSwinBackbone", "VideoSwinConfig"],
     "hf_rvos.pipelines": ["ReferringVideoSegmentationPipeline"],
     "hf_rvos.processing": ["RvosProcessor", "RvosVideoProcessor"],

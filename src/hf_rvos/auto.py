@@ -29,6 +29,7 @@ from hf_rvos.models.sgmg import (
     SgMgModel,
 )
 from hf_rvos.models.soc import SocConfig, SocForReferringVideoSegmentation, SocModel
+from hf_rvos.models.ssa import SsaConfig, SsaForReferringVideoSegmentation, SsaModel
 from hf_rvos.models.video_swin import VideoSwinBackbone, VideoSwinConfig
 from hf_rvos.pipelines.referring_video_segmentation import register_pipeline
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor
@@ -54,6 +55,7 @@ _MODELS = (
     (FastSgMgConfig, FastSgMgModel, FastSgMgForReferringVideoSegmentation),
     (SgMgConfig, SgMgModel, SgMgForReferringVideoSegmentation),
     (SocConfig, SocModel, SocForReferringVideoSegmentation),
+    (SsaConfig, SsaModel, SsaForReferringVideoSegmentation),
 )
 # (configuration, backbone)
 _BACKBONES = ((VideoSwinConfig, VideoSwinBackbone),)

@@ -28,6 +28,7 @@ from tests.cli.commands import assert_error, run
 from tests.data import roots
 from tests.data.roots import write_image
 from tests.data.sentence_roots import write_a2d
+from tests.tiny_segmenter import tiny_ssa_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -322,3 +323,62 @@ def test_what_is_no_archive_is_refused(mevis, here, content):
     if content is not None:
         (here / "submission.zip").write_bytes(content)
     assert_error(check(mevis, here / "submission.zip"), "cannot be read as a zip archive")
+
+
+# hf-rvos calibrate
+
+
+def calibrate(mevis, model, *options):
+    return run("calibrate", "--model", model, "--dataset", "mevis", "--split", "train", "--data-dir", mevis, *options)
+
+
+def test_calibrate_prints_the_thresholds_and_changes_nothing(model, mevis):
+    before = (model / "config.json").read_bytes()
+    result = calibrate(mevis, model)
+    assert result.exit_code == 0, result.output
+    assert "| score threshold | N-acc | T-acc | mean |" in result.stdout and result.stdout.count("best") == 1
+    assert (model / "config.json").read_bytes() == before
+
+
+def test_the_saved_threshold_is_what_auto_means(here, model, mevis):
+    for file in model.iterdir():
+        (here / file.name).write_bytes(file.read_bytes())
+    result = calibrate(mevis, here, "--save")
+    assert result.exit_code == 0, result.output
+    threshold = json.loads((here / "config.json").read_text())["score_threshold"]
+    best = next(line for line in result.stdout.splitlines() if "best" in line).split("|")
+    assert float(best[1]) == pytest.approx(threshold, abs=1e-4)
+    options = ("--dataset", "mevis", "--split", "train", "--data-dir", mevis, "--worst", 0)
+    assert run("evaluate", *options, "--model", here, "--score-threshold", "auto", "--output", "out").exit_code == 0
+    metrics = metrics_of(here / "out")
+    assert metrics["score_threshold"] == threshold
+    assert (metrics["n_acc"], metrics["t_acc"]) == pytest.approx((float(best[2]), float(best[3])), abs=0.05)
+
+
+def test_calibrate_draws_moving_shapes_with_sentences_of_all_kinds(here):
+    result = run("calibrate", "--limit", 4)
+    assert result.exit_code == 0, result.output
+    assert "best" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--save", "--model", "soc-tiny"], "--save: --model is 'soc-tiny', expected the folder of a saved model"),
+        (["--option", "config_name=single", "--limit", 1], "a threshold needs sentences with and without a target"),
+        (["--split", "best"], "split: 'best' is not there"),
+    ],
+    ids=str,
+)
+def test_bad_input_of_calibrate_is_refused(here, model, options, message):
+    assert_error(run("calibrate", "--model", model, *options), message)
+
+
+def test_evaluate_takes_several_targets_from_models_for_them_alone(here, model, mevis):
+    options = ("--dataset", "mevis", "--split", "train", "--data-dir", mevis, "--worst", 0)
+    assert_error(run("evaluate", *options, "--model", model, "--multi-target"), "multi_target: a model of type")
+    tiny_ssa_pipeline().save_pretrained(here / "ssa")
+    result = run("evaluate", *options, "--model", here / "ssa", "--multi-target", "--score-threshold", 0.3)
+    assert result.exit_code == 0, result.output
+    stated = {"multi_target": True, "score_threshold": 0.3, "clip_length": None}
+    assert stated.items() <= metrics_of(here / "evaluation").items()

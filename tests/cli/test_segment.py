@@ -24,7 +24,7 @@ import hf_rvos
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import open_video
 from tests.cli.commands import assert_refused, run
-from tests.tiny_segmenter import TEXT_LIMIT, moving_square, tiny_pipeline
+from tests.tiny_segmenter import TEXT_LIMIT, moving_square, tiny_pipeline, tiny_ssa, tiny_ssa_pipeline
 
 
 TEXTS = ["the red square", "a blue star"]
@@ -181,3 +181,43 @@ def test_damage_found_on_the_way_leaves_no_file(here, model, tmp_path_factory):
 def test_convert_refuses_a_missing_checkpoint(here, model):
     result = run("convert", "--model", model, "--checkpoint", "missing.pth", "--output", "converted")
     assert_refused(result, "missing.pth", here)
+
+
+def test_what_is_not_in_the_video_is_said(here, model, video):
+    scores = [track["score"] for track in tiny_pipeline()(video, text=TEXTS)]
+    options = ("--score-threshold", (scores[0] + scores[1]) / 2, "--json", "result.json", "--masks", "masks")
+    result = run("segment", video, *TEXTS, "--model", model, "--device", "cpu", *options)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("not in the video") == 1
+    absent = int(np.argmin(scores))
+    report = json.loads((here / "result.json").read_text())
+    assert [track["in_video"] for track in report["tracks"]] == [index != absent for index in range(2)]
+    assert report["score_threshold"] == pytest.approx(np.mean(scores))
+    for index, track in enumerate(report["tracks"]):
+        assert track["score"] == pytest.approx(scores[index])
+        assert decode_rle(track["masks"]).any() == (index != absent)
+        masks = [np.asarray(Image.open(file)) for file in (here / "masks" / str(index)).iterdir()]
+        assert np.any(masks) == (index != absent)
+
+
+@pytest.mark.parametrize("value", ["1", "often", "-0.5", "nan"])
+def test_a_bad_score_threshold_is_refused(here, model, video, value):
+    result = run("segment", video, "the star", "--model", model, f"--score-threshold={value}")
+    assert_refused(result, "--score-threshold: got", here)
+
+
+def test_several_targets_are_refused_by_a_model_for_one(here, model, video):
+    result = run("segment", video, "the star", "--model", model, "--multi-target")
+    assert_refused(result, "multi_target: a model of type 'referformer' finds one object", here)
+
+
+def test_a_model_for_several_targets_segments_whole_videos(here, video, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ssa")
+    segmenter = tiny_ssa_pipeline(tiny_ssa(frames_at_once=16, score_threshold=0.3))
+    segmenter.save_pretrained(folder)
+    result = run("segment", video, "a blue star", "--model", folder, "--multi-target", "--json", "result.json")
+    assert result.exit_code == 0, result.output
+    (track,) = json.loads((here / "result.json").read_text())["tracks"]
+    (wanted,) = segmenter(video, text="a blue star", multi_target=True)
+    assert len(track["masks"]) == 40
+    assert (decode_rle(track["masks"]) == wanted["masks"].numpy()).mean() > 0.999

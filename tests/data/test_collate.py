@@ -95,3 +95,10 @@ def test_clips_with_and_without_unlabelled_frames_are_refused(collate):
 def test_expressions_longer_than_the_limit_are_refused(collate):
     with pytest.raises(ValueError, match="train/0 has 42 tokens, the limit is 32"):
         collate([sample(expressions=["star " * 40])])
+
+
+def test_labels_have_the_objects_of_their_expression(collate):
+    objects = [torch.ones(count, 2, 32, 64, dtype=torch.bool) for count in (2, 0)]
+    batch = collate([sample(expressions=["a star", "a ring"]) | {"object_masks": objects}])
+    assert [len(label["object_masks"]) for label in batch["labels"]] == [2, 0]
+    assert "object_masks" not in collate([sample()])["labels"][0]

@@ -21,7 +21,15 @@ from PIL import Image
 
 from hf_rvos.data import media
 from hf_rvos.data.benchmark_builder import row
-from hf_rvos.data.media import RowReader, iter_clips, iter_frames, load_clip, load_index_masks, load_masks
+from hf_rvos.data.media import (
+    RowReader,
+    iter_clips,
+    iter_frames,
+    load_clip,
+    load_index_masks,
+    load_masks,
+    load_target_masks,
+)
 from hf_rvos.data.moving_shapes import MovingShapesConfig, builder
 from hf_rvos.data.moving_shapes.builder import build_rows
 from hf_rvos.utils.video_io import VideoWriter
@@ -242,3 +250,23 @@ def test_the_transform_adds_arrays_and_pickles_small(tmp_path, scene):
     assert batch["masks"][0] is None and np.array_equal(batch["masks"][1], scene.layers[0])
     assert batch["expression"] == ["a dog", "a dog"]
     assert len(pickle.dumps(reader)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["index_png", "object_png"])
+def test_targets_in_files_are_read_apart(tmp_path, scene, kind):
+    if kind == "index_png":
+        scene.write_labels(tmp_path / "masks/clip", NAMES, scene.labels)
+    else:
+        for number, masks in enumerate(scene.layers, start=1):
+            for mask, name in zip(masks, NAMES):
+                write_image(tmp_path / f"masks/clip/{number}/{name}.png", mask.astype(np.uint8) * 255)
+    both = folder_row(mask_kind=kind, mask_dir="masks/clip", object_ids=[1, 2])
+    apart = load_target_masks(both, tmp_path, [2, 0])
+    assert apart.shape[:2] == (2, 2) and np.array_equal(apart.any(0), load_masks(both, tmp_path, [2, 0]))
+    for number, masks in zip((1, 2), apart):
+        assert np.array_equal(masks, load_masks(both | {"object_ids": [number]}, tmp_path, [2, 0]))
+
+
+def test_targets_that_nothing_takes_apart_are_one(scene):
+    several = folder_row(mask_kind="rle", masks=mask_codes(scene.layers[0]), object_ids=[0, 1])
+    assert np.array_equal(load_target_masks(several), load_masks(several)[None])

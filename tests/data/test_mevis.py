@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from hf_rvos.data.media import load_masks
+from hf_rvos.data.media import load_masks, load_target_masks
 from hf_rvos.data.mevis import MeViS, read_rows
 from tests.data.roots import HEIGHT, WIDTH, check_rows, mevis, write_json
 from tests.data.samples import check_sample, edit_json, read_with_report
@@ -55,11 +55,21 @@ def test_expressions_without_target_are_kept_and_noted(written):
     assert report.counts == {"expressions without target": 1}
 
 
-def test_the_union_is_stored_and_not_the_parts(written):
-    root, expected = written
-    row = rows_of(root, "valid_u")[0][2]
-    assert row["object_ids"] == [0, 1] and len(row["masks"]) == 3
-    assert set(row["masks"][1]) == {"size", "counts"}
+def test_several_targets_are_stored_as_their_union_and_apart(written):
+    root, _ = written
+    first, _, both, _ = rows_of(root, "valid_u")[0]
+    assert both["object_ids"] == [0, 1] and len(both["masks"]) == 3
+    assert set(both["masks"][1]) == {"size", "counts"}
+    apart = load_target_masks(both)
+    assert np.array_equal(apart.any(0), load_masks(both))
+    assert np.array_equal(apart[0], load_masks(first)) and not np.array_equal(apart[0], apart[1])
+
+
+def test_one_target_is_stored_once(written):
+    root, _ = written
+    rows, _ = rows_of(root, "valid_u")
+    assert rows[0]["target_masks"] is None and np.array_equal(load_target_masks(rows[0])[0], load_masks(rows[0]))
+    assert rows[3]["target_masks"] is None and load_target_masks(rows[3]).shape == (0, 3, HEIGHT, WIDTH)
 
 
 def test_positions_follow_when_a_frame_is_missing(written):
@@ -100,7 +110,7 @@ def test_a_list_of_masks_that_is_too_short_is_counted(written):
     edit_json(root / "valid_u/mask_dict.json", lambda masks: masks["0"].pop())
     rows, report = rows_of(root, "valid_u")
     assert rows[0]["masks"][2] is None and len(rows[0]["masks"]) == 3
-    assert report.faults == {"mask lists of another length than the video": 2}
+    assert report.faults == {"mask lists of another length than the video": 1}
 
 
 def test_masks_of_two_sizes_cannot_be_united(written):

@@ -14,7 +14,7 @@
 import pytest
 import torch
 
-from hf_rvos.data.moving_shapes import generate_video
+from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
 from hf_rvos.data.moving_shapes_clips import MovingShapesClips
 from hf_rvos.data.transforms import mirror_expression
 
@@ -84,3 +84,30 @@ def test_skills_can_depend_on_the_length_of_the_clip():
     clips = MovingShapesClips(flip_probability=0, skills={1: ("appearance",)})
     assert {of.get(expression, "appearance") for expression in clips[0, 5, 1]["expressions"]} == {"appearance"}
     assert len({of[expression] for expression in clips[0, 5, 16]["expressions"]}) > 1
+
+
+def test_objects_of_all_sentences_are_given_apart():
+    clips = MovingShapesClips(flip_probability=0, config=MovingShapesConfig(subset="all"), object_masks=True)
+    numbers = set()
+    for index in range(6):
+        clip, video = clips[0, index, 16], generate_video("train", index, MovingShapesConfig(subset="all"))
+        rows = {row["expression"]: row["object_ids"] for row in video.rows}
+        for expression, objects, union in zip(clip["expressions"], clip["object_masks"], clip["masks"], strict=True):
+            expected = [torch.from_numpy(video.object_map) == number + 1 for number in rows[expression]]
+            assert len(objects) == len(expected)
+            assert all(torch.equal(mask, wanted) for mask, wanted in zip(objects, expected))
+            assert torch.equal(objects.any(0), union)
+            numbers.add(len(objects))
+    assert numbers > {0, 1, 2}
+
+
+def test_objects_that_a_clip_does_not_show_are_left_out():
+    clips = MovingShapesClips(size=(16, 24), config=MovingShapesConfig(subset="all"), object_masks=True)
+    for index in range(12):
+        for objects in clips[0, index, 1]["object_masks"]:
+            assert objects.flatten(1).any(1).all()
+
+
+def test_without_objects_apart_there_are_sentences_about_one():
+    clip = MovingShapesClips(config=MovingShapesConfig(subset="all"))[0, 5, 4]
+    assert "object_masks" not in clip and clip["expressions"] == MovingShapesClips()[0, 5, 4]["expressions"]

@@ -23,7 +23,7 @@ from hf_rvos.data.collate import ClipCollator
 from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.moving_shapes import MovingShapesConfig
 from hf_rvos.data.moving_shapes.builder import build_rows
-from hf_rvos.data.referring_clips import ConcatClips, ReferringClips
+from hf_rvos.data.referring_clips import ConcatClips, MixedClips, ReferringClips
 from hf_rvos.data.sampling import EpochBatchSampler, window_positions
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
 from tests.data import roots, sentence_roots
@@ -324,3 +324,89 @@ def test_data_sets_follow_one_another(clips):
     assert_same(both[1, len(first) - 1, 3], first[1, len(first) - 1, 3])
     assert_same(both[1, len(first), 3], second[1, 0, 3])
     assert_same(both[1, len(both) - 1, 3], second[1, len(second) - 1, 3])
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Samples that say by which pass and number they were asked for."""
+
+    def __init__(self, name, size):
+        self.name, self.size = name, size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, key):
+        return self.name, *key
+
+
+@pytest.mark.parametrize("sizes", [(4, 10), (10, 3), (5, 5)])
+def test_data_sets_are_mixed_by_weight_and_not_by_size(sizes):
+    mixed = MixedClips([Numbers(name, size) for name, size in zip("ab", sizes)], [1.0, 0.6], seed=3)
+    assert mixed.counts == [sizes[0], round(0.6 * sizes[0])] and len(mixed) == sum(mixed.counts)
+    epochs = 7
+    samples = [mixed[epoch, index, 8] for epoch in range(epochs) for index in range(len(mixed))]
+    for name, size, count in zip("ab", sizes, mixed.counts):
+        own = [sample[1:3] for sample in samples if sample[0] == name]
+        assert len(own) == epochs * count
+        # Nothing comes again before everything has come, and then with other random numbers.
+        for start in range(0, len(own), size):
+            in_pass = own[start : start + size]
+            assert {passes for passes, _ in in_pass} == {start // size}
+            assert len(set(in_pass)) == len(in_pass) == min(size, len(own) - start)
+
+
+def test_a_mixed_sample_depends_on_its_key_alone():
+    mixed, other = (MixedClips([Numbers("a", 9), Numbers("b", 20)], [1, 2], seed=1) for _ in range(2))
+    keys = [(epoch, index, 8) for epoch in range(3) for index in range(len(mixed))]
+    expected = [mixed[key] for key in keys]
+    assert [other[key] for key in reversed(keys)] == expected[::-1]
+
+
+def test_objects_of_an_expression_are_given_apart(clips):
+    data = clips("mevis", object_masks=True, max_expressions=3, sampling="neighbors")
+    numbers = set()
+    for index in range(len(data)):
+        sample = data[0, index, 3]
+        assert len(sample["object_masks"]) == len(sample["expressions"]) == len(sample["masks"])
+        for objects, union in zip(sample["object_masks"], sample["masks"]):
+            assert objects.shape[1:] == union.shape and torch.equal(objects.any(0), union)
+            assert objects.flatten(1).any(1).all()
+            numbers.add(len(objects))
+    assert numbers > {1, 2}
+
+
+def test_objects_are_changed_together_with_their_clip(clips):
+    plain, mirrored = (
+        clips("mevis", object_masks=True, augmentation=ClipAugmentation(flip_probability=p, short_sides=(16,)))
+        for p in (0, 1)
+    )
+    for index in range(len(plain)):
+        one, other = plain[0, index, 3], mirrored[0, index, 3]
+        assert one["frames"].shape[-2] == 16
+        for objects, flipped in zip(one["object_masks"], other["object_masks"], strict=True):
+            assert torch.equal(objects, flipped.flip(-1))
+
+
+@pytest.mark.parametrize("sampling", ["anchors", "windows", "neighbors"])
+def test_expressions_about_nothing_are_learned_from_where_objects_are_apart(clips, sampling):
+    change = {"object_ids": [], "masks": [None] * 3, "target_masks": None}
+    data = clips("mevis", object_masks=True, sampling=sampling, change=lambda row: change | empty(row))
+    sample = data[0, 0, 3]
+    assert sample["object_masks"][0].shape[0] == 0 and not sample["masks"].any() and len(sample["expressions"]) == 1
+    with pytest.raises(ValueError, match="no clip that shows an object"):
+        clips("mevis", sampling=sampling, change=lambda row: change | empty(row))
+
+
+def test_objects_apart_cost_nothing_where_they_are_not_wanted(clips):
+    data = clips("mevis")
+    assert "target_masks" not in data.rows.column_names and "object_masks" not in data[0, 0, 3]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_neighbors_of_any_data_set_are_clips(clips, name):
+    data = clips(name, sampling="neighbors", object_masks=True, augmentation=AUGMENTATION)
+    for index in range(len(data)):
+        sample = data[0, index, 3]
+        # In MeViS, one of the sentences is about nothing.
+        assert len(sample["frames"]) == 3 and (len(sample["object_masks"][0]) >= 1 or name == "mevis")
+        assert ("annotated_frames" in sample) == (name == "a2d_sentences")

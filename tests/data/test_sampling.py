@@ -22,6 +22,7 @@ from hf_rvos.data.sampling import (
     sample_clip,
     sample_generator,
     sample_groups,
+    sample_neighbor_clip,
     window_positions,
     window_starts,
 )
@@ -197,3 +198,24 @@ def test_processes_share_the_batches_of_one():
 def test_too_few_samples_are_refused():
     with pytest.raises(ValueError, match="3 samples do not fill one batch of 2 in each of 2 processes"):
         batches(1, num_samples=3, num_processes=2)
+
+
+@pytest.mark.parametrize(("num_frames", "clip_length"), [(1, 1), (1, 4), (5, 8), (60, 8)])
+def test_neighbors_are_near_the_center_and_in_order(num_frames, clip_length):
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        center = int(generator.integers(num_frames))
+        frames = sample_neighbor_clip(num_frames, clip_length, center, generator)
+        assert frames.shape == (clip_length,) and (np.diff(frames) >= 0).all() and center in frames
+        assert 0 <= frames.min() and frames.max() < num_frames and abs(frames - center).max() <= 10
+
+
+def test_neighbors_reach_both_ends_of_their_range_and_may_repeat():
+    clips = [sample_neighbor_clip(100, 8, 50, np.random.default_rng(seed)) for seed in range(200)]
+    assert set(np.concatenate(clips)) == set(range(40, 61))
+    assert any(len(set(clip)) < 8 for clip in clips)
+
+
+def test_a_center_outside_the_video_is_refused():
+    with pytest.raises(ValueError, match="center 5 of 5 frames"):
+        sample_neighbor_clip(5, 3, 5, np.random.default_rng(0))

@@ -32,7 +32,7 @@ from hf_rvos.evaluation.protocols import PerExpression, RefDavis
 from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
 from tests.data import roots
 from tests.data.roots import HEIGHT, WIDTH, write_image
-from tests.tiny_segmenter import tiny_model, tiny_processor
+from tests.tiny_segmenter import tiny_model, tiny_processor, tiny_ssa, tiny_ssa_processor
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +98,12 @@ def test_scores_are_those_of_the_pipeline(model, root, rows):
     assert [clip.track(index)["score"] for index in range(4)] == [track["score"] for track in expected]
 
 
-@pytest.mark.parametrize("padding, size", [({}, None), ({"pad_to_multiple_of": 32}, (48, 64))], ids=["no", "yes"])
-def test_the_size_before_padding_is_known_where_there_is_padding(model, root, rows, calls, padding, size):
+@pytest.mark.parametrize("padding", [{}, {"pad_to_multiple_of": 32}], ids=["no", "yes"])
+def test_the_size_before_padding_is_known(model, root, rows, calls, padding):
     for clip in ModelPredictor(model, tiny_processor(**padding)).clips(rows, root):
-        assert clip.input_size == size
+        assert clip.input_size == (48, 64)
         assert clip.track(0)["masks"].shape == (4, HEIGHT, WIDTH)
-    assert (calls[0]["pixel_mask"] is None) == (size is None)
+    assert (calls[0]["pixel_mask"] is None) == (not padding)
 
 
 def test_sentences_are_encoded_once_for_a_video(model, root, rows, monkeypatch):
@@ -342,3 +342,72 @@ def test_masks_that_were_written_anew_are_other_masks(root, rows, tmp_path):
 def test_folders_have_to_be_compared_with_something(rows, tmp_path):
     with pytest.raises(ValueError, match="without masks to compare with"):
         FolderPredictor(tmp_path).prepare(rows, PerExpression(has_truth=False))
+
+
+# Models that see whole videos, and sentences that are not in them.
+
+
+@pytest.fixture(scope="module")
+def ssa():
+    return tiny_ssa(score_threshold=0.3)
+
+
+def close(masks, others):
+    """Rounding of sums in another order may move a pixel."""
+    return masks.shape == others.shape and (masks == others).mean() > 0.999
+
+
+@pytest.mark.parametrize("multi_target", [False, True], ids=["single", "multi"])
+@pytest.mark.parametrize("clip_length", [None, 3])
+def test_masks_of_ssa_are_those_of_the_pipeline(ssa, root, rows, clip_length, multi_target):
+    processor = tiny_ssa_processor()
+    options = {"multi_target": multi_target, "score_threshold": 0.4}
+    segmenter = pipeline_of(ssa, processor)
+    texts = [row["expression"] for row in rows]
+    length = {} if clip_length is None else {"clip_length": clip_length}
+    expected = segmenter(root / rows[0]["media_dir"], text=texts, **length, **options)
+    predictor = ModelPredictor(ssa, processor, clip_length=clip_length, **options)
+    for masks, track in zip(tracks(predictor, rows, root), expected, strict=True):
+        assert close(masks, track["masks"].numpy())
+
+
+def test_pieces_of_a_whole_video_have_the_score_of_all_of_it(ssa, root, rows):
+    clips = list(ModelPredictor(ssa, tiny_ssa_processor()).clips(rows, root))
+    assert [list(clip.positions) for clip in clips] == [[0, 1, 2], [3]]
+    for index in range(len(rows)):
+        first, second = (clip.track(index)["score"] for clip in clips)
+        assert first == pytest.approx(second, abs=1e-6)
+
+
+def test_one_object_is_asked_for_where_objects_are_merged(root, rows):
+    predictor = ModelPredictor(tiny_ssa(multi_target=True, score_threshold=0.01), tiny_ssa_processor())
+    predictor.prepare(rows, RefDavis())
+    for clip in predictor.clips(rows, root):
+        assert [labels.shape[1:] for labels in clip.label_maps([[0, 1], [2]])] == [(HEIGHT, WIDTH)] * 2
+
+
+def test_a_single_frame_of_ssa_has_all_queries(root, rows):
+    predictor = ModelPredictor(tiny_ssa(multi_target=True), tiny_ssa_processor())
+    clip = predictor.annotated_frame(rows, root, [2], 0)
+    assert clip.detections(0, True)["masks"].shape == (5, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("clip_length", [1, 36])
+def test_the_score_of_the_whole_video_decides_what_is_not_in_it(model, root, rows, clip_length):
+    processor = tiny_processor()
+    answered = list(ModelPredictor(model, processor, clip_length=clip_length).clips(rows, root))
+    scores = np.mean([[clip.track(index)["score"] for clip in answered] for index in range(4)], axis=1)
+    threshold = np.sort(scores)[1:3].mean()
+    predictor = ModelPredictor(model, processor, clip_length=clip_length, score_threshold=float(threshold))
+    found = list(predictor.clips(rows, root))
+    assert len(found) == len(answered)
+    for clip, before in zip(found, answered):
+        for index in range(4):
+            track, wanted = clip.track(index), before.track(index)
+            assert track["score"] == wanted["score"]
+            assert np.array_equal(track["masks"], wanted["masks"] & bool(scores[index] > threshold))
+
+
+def test_several_targets_are_refused_by_a_model_for_one(model):
+    with pytest.raises(ValueError, match="multi_target: a model of type 'referformer'"):
+        ModelPredictor(model, None, multi_target=True)

@@ -36,7 +36,7 @@ from hf_rvos.evaluation.submission import check_submission
 from tests.data import roots
 from tests.data.sentence_roots import write_a2d, write_custom, write_refcoco
 from tests.evaluation.answers import Answers
-from tests.tiny_segmenter import tiny_model, tiny_pipeline, tiny_processor
+from tests.tiny_segmenter import tiny_model, tiny_pipeline, tiny_processor, tiny_ssa, tiny_ssa_processor
 
 
 DESCRIBED = {"checkpoint": "tiny"}
@@ -435,3 +435,38 @@ def test_the_embedded_model_can_be_evaluated_on_every_benchmark(shared_dir, tmp_
     metrics = evaluate(benchmark, ModelPredictor(model, processor), {}, tmp_path, num_worst=1)
     assert metrics["num_videos"] == 1 and metrics["num_rows"] > 0
     assert (tmp_path / "metrics.md").is_file()
+
+
+@pytest.fixture(scope="module")
+def ssa_predictor():
+    return ModelPredictor(tiny_ssa(multi_target=True, score_threshold=0.3), tiny_ssa_processor())
+
+
+def test_ssa_is_scored_on_the_sentences_of_mevis(shared_dir, ssa_predictor, tmp_path):
+    root = shared_dir / "data/mini/mevis"
+    metrics = evaluate(Benchmark("mevis", root, "valid_u"), ssa_predictor, {}, tmp_path / "model", save_masks=True)
+    assert metrics["num_rows"] > 0 and 0 < metrics["j_and_f"] < 100
+    assert metrics["n_acc"] is not None and metrics["t_acc"] is not None
+    folder = FolderPredictor(tmp_path / "model" / "masks")
+    again = evaluate(Benchmark("mevis", root, "valid_u"), folder, {}, tmp_path / "folder")
+    assert {key: again[key] for key in ("j_and_f", "n_acc", "t_acc")} == {
+        key: metrics[key] for key in ("j_and_f", "n_acc", "t_acc")
+    }
+
+
+def test_ssa_makes_an_archive_that_the_server_of_mevis_takes(shared_dir, ssa_predictor, tmp_path):
+    root = shared_dir / "data/mini/mevis"
+    benchmark = Benchmark("mevis", root, "valid")
+    evaluate(benchmark, ssa_predictor, {}, tmp_path)
+    rows = list(benchmark.load().rows)
+    sizes = {row["video_id"]: load_clip(row, root, [0]).shape[1:3] for row in rows}
+    report = check_submission(tmp_path / "submission.zip", rows, sizes)
+    assert report.is_valid, str(report)
+
+
+def test_skills_have_shares_of_what_is_there_and_what_is_not(tmp_path):
+    benchmark = Benchmark("moving_shapes", None, "val", limit=8, options={"config_name": "all"})
+    metrics = evaluate(benchmark, Answers(nothing), {}, tmp_path)
+    assert (metrics["n_acc"], metrics["t_acc"]) == (100, 0)
+    assert metrics["groups"]["none"]["n_acc"] == 100 and metrics["groups"]["none"]["t_acc"] is None
+    assert metrics["groups"]["several"]["t_acc"] == 0 and metrics["groups"]["several"]["n_acc"] is None

@@ -77,6 +77,44 @@ MODELS = {
     "soc": ({"hidden_size": 128, "prediction_layer": -1, **CLUSTER}, (96, 144), [0, 5, 10, 15]),
     "sgmg": ({}, (96, 144), [0, 5, 10, 15]),
     "fast_sgmg": ({}, (96, 144), [0, 5, 10, 15]),
+    "ssa": ({}, (96, 160), [0, 5, 10, 15]),  # multiples of 32
+}
+# SSA shares few of these settings.
+SSA = {
+    "backbone_config": {
+        "model_type": "convnext",
+        "hidden_sizes": [16, 32, 48, 64],
+        "depths": [1, 1, 1, 1],
+        "layer_scale_init_value": 1.0,
+        "initializer_range": 0.1,
+    },
+    "hidden_size": 32,
+    "mask_size": 32,
+    "num_queries": 1,
+    "adapter_size": 32,
+    "adapter_attention_heads": 2,
+    "encoder_layers": 1,
+    "encoder_points": 2,
+    "encoder_feedforward_size": 64,
+    "decoder_layers": 2,
+    "video_decoder_layers": 1,
+    "attention_heads": 2,
+    "feedforward_size": 64,
+    "num_points": 1024,
+    "freeze_backbone": False,
+    "freeze_text_encoder": False,
+    **dict.fromkeys(("adapter_dropout", "text_projection_dropout", "fusion_dropout"), 0.0),
+}
+SSA_TEXT = {
+    "model_type": "clip_text_model",
+    "hidden_size": 32,
+    "projection_dim": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 40,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
 }
 MAX_STEPS = 120
 
@@ -86,10 +124,11 @@ MAX_STEPS = 120
 def test_one_clip_is_learned_by_heart(model_type):
     settings, size, positions = MODELS[model_type]
     tokenizer = build_word_tokenizer(vocabulary(), 32)
-    text_config = TEXT | {"vocab_size": len(tokenizer)}
+    shared, text = (SSA, SSA_TEXT) if model_type == "ssa" else (SHARED, TEXT)
+    text_config = text | {"vocab_size": len(tokenizer)}
     torch.manual_seed(0)
     model = AutoModelForReferringVideoSegmentation.from_config(
-        AutoConfig.for_model(model_type, **SHARED | {"text_config": text_config} | settings)
+        AutoConfig.for_model(model_type, **shared | {"text_config": text_config} | settings)
     )
     video = generate_video("train", VIDEO)
     row = next(row for row in video.rows if row["expression"].startswith("the square that heads left"))

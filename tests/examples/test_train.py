@@ -250,11 +250,19 @@ def test_recipes_of_the_backbone_follow_each_other():
     assert first.pretrained_backbone == f"{stages[-1].output_dir}/final"
 
 
+def test_ssa_follows_a_backbone_of_pictures():
+    first = train.read_recipe([RECIPES / "ssa_tiny_1_pictures.yaml", RECIPES / "ssa_tiny.yaml"])
+    backbone = train.read_recipe([RECIPES / "convnext_tiny_pictures.yaml"])
+    assert first.pretrained_backbone == f"{backbone.output_dir}/final"
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*_tiny.yaml")), ids=lambda path: path.stem)
 def test_recipes_of_a_model_lead_to_one_of_less_than_4_mb(path):
-    first = train.read_recipe([RECIPES / "tiny_1_appearance.yaml", path])
-    last = train.read_recipe([RECIPES / "tiny_3_whole_videos.yaml", path], [("pretrained", "the second stage")])
-    backbone = train.read_recipe([RECIPES / "video_swin_tiny_1_pictures.yaml"]).model
+    stages = sorted(RECIPES.glob("ssa_tiny_?_*.yaml" if path.stem == "ssa_tiny" else "tiny_?_*.yaml"))
+    backbones = {"ssa_tiny": "convnext_tiny_pictures.yaml"}
+    first = train.read_recipe([stages[0], path])
+    last = train.read_recipe([stages[-1], path], [("pretrained", "the second stage")])
+    backbone = train.read_recipe([RECIPES / backbones.get(path.stem, "video_swin_tiny_1_pictures.yaml")]).model
     first.pretrained_backbone, first.model["backbone_config"] = None, backbone
     model, _ = train.build_model_and_processor(first)
     bytes_each = getattr(torch, last.save_dtype).itemsize

@@ -55,7 +55,7 @@ def test_one_dict_for_each_sentence_at_the_size_of_the_video(segmenter, video):
     tracks = segmenter(video, text=TEXTS, clip_length=4)
     assert [track["text"] for track in tracks] == TEXTS
     for track in tracks:
-        assert list(track) == ["text", "score", "frame_scores", "masks", "boxes", "timestamps"]
+        assert list(track) == ["text", "in_video", "score", "frame_scores", "masks", "boxes", "timestamps"]
         assert track["masks"].shape == (10, 40, 60) and track["masks"].dtype == torch.bool
         assert track["boxes"].shape == (10, 4)
         assert track["frame_scores"].shape == track["timestamps"].shape == (10,)
@@ -313,3 +313,58 @@ def test_ten_thousand_frames_need_no_more_memory_than_two_hundred():
     result = subprocess.run([sys.executable, "-c", MEMORY_SCRIPT], capture_output=True, text=True, cwd=repository)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) < ALLOWED_GROWTH
+
+
+# What is not in the video.
+
+
+def scores_of_clips(segmenter, video):
+    """Scores of two sentences in each of three clips of four, four and two frames, and in all of them."""
+    clips = [[track["score"] for track in clip["tracks"]] for clip in segmenter.stream(video, TEXTS, clip_length=4)]
+    return np.array(clips), [track["score"] for track in segmenter(video, text=TEXTS, clip_length=4)]
+
+
+@pytest.mark.parametrize("output_format", ["mask", "rle"])
+def test_the_score_of_the_whole_video_decides(segmenter, video, output_format):
+    options = {"text": TEXTS, "clip_length": 4, "output_format": output_format}
+    answered = segmenter(video, **options)
+    assert all(track["in_video"] for track in answered)
+    low, high = sorted(answered, key=lambda track: track["score"])
+    threshold = (low["score"] + high["score"]) / 2
+    for track, before in zip(segmenter(video, score_threshold=threshold, **options), answered):
+        masks, others = (
+            each["masks"] if output_format == "mask" else torch.from_numpy(decode_rle(each["masks"]))
+            for each in (track, before)
+        )
+        is_high = track["text"] == high["text"]
+        assert track["in_video"] == is_high and masks.shape == others.shape
+        assert torch.equal(masks, others) if is_high else not masks.any()
+        assert bool(track["boxes"].any()) == is_high
+        assert track["score"] == before["score"] and torch.equal(track["frame_scores"], before["frame_scores"])
+
+
+def test_a_clip_below_the_threshold_has_masks_where_the_video_is_above_it(segmenter, video):
+    clips, totals = scores_of_clips(segmenter, video)
+    sentence = int(np.argmax(np.ptp(clips, axis=0)))
+    threshold = (clips[:, sentence].min() + totals[sentence]) / 2  # of one clip below, of the video above
+    below = clips[:, sentence] <= threshold
+    assert below.any() and totals[sentence] > threshold
+    text = TEXTS[sentence]
+    (track,) = segmenter(video, text=text, clip_length=4, score_threshold=threshold)
+    assert track["in_video"]
+    assert torch.equal(track["masks"], segmenter(video, text=text, clip_length=4)[0]["masks"])
+    streamed = [clip["tracks"][0] for clip in segmenter.stream(video, text, clip_length=4, score_threshold=threshold)]
+    assert [clip["in_video"] for clip in streamed] == [not is_below for is_below in below]
+
+
+def test_auto_is_the_threshold_of_the_configuration(video):
+    segmenter = tiny_pipeline()
+    assert all(track["in_video"] for track in segmenter(video, text=TEXTS, score_threshold="auto"))
+    segmenter.model.config.score_threshold = 0.999999
+    assert not any(track["in_video"] for track in segmenter(video, text=TEXTS, score_threshold="auto"))
+    assert all(track["in_video"] for track in segmenter(video, text=TEXTS))
+
+
+def test_several_targets_are_refused_by_a_model_for_one(segmenter, video):
+    with pytest.raises(ValueError, match="multi_target: a model of type 'referformer' finds one object"):
+        segmenter(video, text=TEXTS, multi_target=True)

@@ -17,9 +17,11 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
+from hf_rvos.models.ssa.processing_ssa import build_video_processor
 from hf_rvos.processing import RvosVideoProcessor, resized_size
 
 
@@ -312,3 +314,125 @@ def test_detections_of_several_frames_are_refused():
         small_processor().post_process_instance_segmentation(
             outputs_of(torch.zeros(1, 2, 3, 2, 2), [[0.5, 0.5]]), target_sizes=[(4, 4)]
         )
+
+
+@pytest.mark.parametrize(
+    "size, options, wanted",
+    [
+        ((100, 175), (50, None), (50, 88)),
+        ((175, 100), (50, None), (88, 50)),
+        ((100, 174), (50, None), (50, 87)),
+        ((100, 300), (50, 100), (33, 100)),
+        ((480, 854), (448, 1333), (448, 797)),
+    ],
+)
+def test_both_sides_are_rounded_half_up_if_asked_for(size, options, wanted):
+    assert resized_size(*size, *options, round_half_up=True) == wanted
+
+
+def test_settings_of_ssa_are_saved(tmp_path):
+    build_video_processor(size={"shortest_edge": 50, "longest_edge": 1333}).save_pretrained(tmp_path)
+    loaded = RvosVideoProcessor.from_pretrained(tmp_path)
+    assert loaded.round_half_up and loaded.enlarge_masks_twice
+    inputs = loaded(clip(1, 100, 175), return_tensors="pt")
+    assert inputs["pixel_values_videos"].shape[-2:] == (64, 96)
+    assert loaded.unpadded_sizes(inputs["pixel_mask"]) == [(1, 50, 88)]
+    means = torch.tensor([122.771, 116.746, 104.094])
+    grey = loaded(np.full((1, 50, 50, 3), 200, np.uint8), return_tensors="pt")["pixel_values_videos"][0, 0, :, 0, 0]
+    torch.testing.assert_close(grey, (200 - means) / torch.tensor([68.501, 66.632, 70.323]))
+
+
+# Several targets, and none.
+
+
+def random_outputs(scores, num_frames=2, size=(4, 6), seed=0):
+    masks = torch.randn(1, len(scores), num_frames, *size, generator=torch.Generator().manual_seed(seed))
+    return outputs_of(masks, [scores])
+
+
+def tracks_of(outputs, processor=None, **options):
+    return (processor or small_processor()).post_process_referring_video_segmentation(outputs, **options)
+
+
+def test_masks_enlarged_twice_take_padding_along_and_are_cut():
+    outputs = random_outputs([0.9])
+    (track,) = tracks_of(
+        outputs, small_processor(enlarge_masks_twice=True), target_sizes=[(30, 50)], input_sizes=[(13, 21)]
+    )
+    frames = outputs.pred_masks[0, 0][:, None]
+    at_input = F.interpolate(frames, size=(16, 24), mode="bilinear", align_corners=False)[..., :13, :21]
+    wanted = F.interpolate(at_input, size=(30, 50), mode="bilinear", align_corners=False)[:, 0] > 0
+    assert torch.equal(track["masks"], wanted)
+    (once,) = tracks_of(outputs, target_sizes=[(30, 50)], input_sizes=[(13, 21)])
+    assert not torch.equal(once["masks"], wanted)
+
+
+def test_several_targets_are_one_mask_after_they_were_cut():
+    outputs = random_outputs([0.9, 0.2, 0.6, 0.5])
+    (track,) = tracks_of(outputs, multi_target=True, target_sizes=[(9, 13)])
+    alone = [
+        tracks_of(random_outputs([0.1] * query + [0.9] + [0.1] * (3 - query)), target_sizes=[(9, 13)])[0]["masks"]
+        for query in range(4)
+    ]
+    assert torch.equal(track["masks"], alone[0] | alone[2])
+    assert track["query_indices"] == [0, 2] and track["query_index"] == 0
+    assert track["score"] == pytest.approx(0.9)
+    (track,) = tracks_of(outputs, multi_target=True, score_threshold=0.1, target_sizes=[(9, 13)])
+    assert torch.equal(track["masks"], alone[0] | alone[1] | alone[2] | alone[3])
+
+
+@pytest.mark.parametrize("multi_target", [True, False])
+def test_below_the_threshold_masks_are_empty_and_the_score_is_kept(multi_target):
+    (track,) = tracks_of(
+        random_outputs([0.3, 0.4]), multi_target=multi_target, score_threshold=0.5, target_sizes=[(9, 13)]
+    )
+    assert track["masks"].shape == (2, 9, 13) and not track["masks"].any()
+    assert not track["boxes"].any() and track["query_indices"] == []
+    assert track["score"] == pytest.approx(0.4) and track["query_index"] == 1
+    (answered,) = tracks_of(random_outputs([0.3, 0.4]), multi_target=multi_target, score_threshold=0.35)
+    assert answered["masks"].any() and answered["query_indices"] == [1]
+
+
+def test_masks_of_the_queries_referred_to_give_the_same_tracks_as_those_of_all():
+    scores = [[0.9, 0.2, 0.6], [0.1, 0.7, 0.3], [0.1, 0.2, 0.3]]
+    masks = torch.randn(3, 3, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    outputs = outputs_of(masks, scores)
+    from_all = tracks_of(outputs, multi_target=True)
+    outputs.query_index = torch.tensor([[0, 2], [1, -1], [-1, -1]])
+    outputs.pred_masks = torch.stack([masks[0, [0, 2]], masks[1, [1, 0]], masks[2, [0, 0]]])
+    for found, wanted in zip(tracks_of(outputs, multi_target=True), from_all):
+        assert torch.equal(found["masks"], wanted["masks"])
+        assert found["query_indices"] == wanted["query_indices"] and found["score"] == wanted["score"]
+    outputs.pred_masks, outputs.query_index = masks[:, :0], torch.zeros(3, 0, dtype=torch.long)
+    assert not any(track["masks"].any() for track in tracks_of(outputs, multi_target=True))
+
+
+def test_masks_that_are_not_there_are_asked_for():
+    outputs = random_outputs([0.9, 0.8])
+    outputs.pred_masks, outputs.query_index = outputs.pred_masks[:, :1], torch.tensor([0])
+    with pytest.raises(ValueError, match='queries="all" or queries="referred"'):
+        tracks_of(outputs, multi_target=True)
+    outputs.query_index = torch.tensor([[0]])
+    with pytest.raises(ValueError, match="multi_target=True"):
+        tracks_of(outputs)
+
+
+def test_without_predicted_boxes_they_are_around_the_masks():
+    masks = torch.full((1, 1, 2, 4, 6), -5.0)
+    masks[0, 0, 0, 1:3, 2:5] = 5.0
+    outputs = outputs_of(masks, [[0.9]])
+    outputs.pred_boxes = None
+    (track,) = tracks_of(outputs)
+    assert track["boxes"].tolist() == [[2.0, 1.0, 4.0, 2.0], [0.0, 0.0, 0.0, 0.0]]
+    outputs.logits, outputs.pred_masks = outputs.logits[:, :, :1], masks[:, :, :1]
+    (detection,) = small_processor().post_process_instance_segmentation(outputs, target_sizes=[(4, 6)])
+    assert detection["boxes"].shape == (1, 4) and detection["boxes"][0].tolist() == [2.0, 1.0, 4.0, 2.0]
+
+
+def test_instance_scores_are_those_of_the_pixels_inside():
+    masks = torch.full((1, 2, 3, 2, 2), -5.0)
+    masks[0, 0, :2] = torch.logit(torch.tensor(0.8))
+    (track,) = tracks_of(outputs_of(masks, [[0.9, 0.6]]), multi_target=True, score_instances=True)
+    torch.testing.assert_close(track["instance_scores"], torch.tensor([0.9 * 0.8, 0.0]))
+    (track,) = tracks_of(outputs_of(masks, [[0.1, 0.2]]), multi_target=True, score_instances=True)
+    assert track["instance_scores"].shape == (0,)

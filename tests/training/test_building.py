@@ -13,9 +13,12 @@
 # limitations under the License.
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import RobertaConfig, RobertaModel
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import load_backbone
+from hf_rvos.checkpoints import find_part
 from hf_rvos.data.moving_shapes import vocabulary
 from hf_rvos.data.referring_clips import ConcatClips, ReferringClips
 from hf_rvos.models.soc import SocConfig
@@ -37,6 +40,7 @@ from tests.data import roots, sentence_roots
 
 BACKBONE = {"embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": [4, 2, 2]}
 TEXT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+EMBEDDED = "video-swin-tiny"
 MODEL = {
     "hidden_size": 128,
     "num_queries": 2,
@@ -50,6 +54,10 @@ MODEL = {
     "cluster_attention_heads": 2,
     "cluster_feedforward_size": 16,
 }
+
+
+SMALL_CONVNEXT = {"model_type": "convnext", "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
+SMALL_CLIP_TEXT = {"model_type": "clip_text_model", "projection_dim": 16} | TEXT
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +145,13 @@ def test_activations_are_computed_again_if_asked(saved):
     assert model.is_gradient_checkpointing
 
 
+def test_backbone_may_be_the_embedded_one():
+    model, _ = build_model_and_processor(Recipe(model={"model_type": "soc", **MODEL}, pretrained_backbone=EMBEDDED))
+    expected = load_backbone(find_part(EMBEDDED)).state_dict()
+    found = model.base_model.backbone.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -165,6 +180,25 @@ def test_weights_that_do_not_fit_give_one_clear_error(saved, backbone, text_enco
     with pytest.raises(ValueError, match=message) as error:
         build_model_and_processor(Recipe(**settings))
     assert "\n" not in str(error.value)
+
+
+def test_a_clip_that_is_not_there_or_does_not_fit_gives_one_clear_error(tmp_path):
+    settings = {"model": {"model_type": "ssa"}, "pretrained_clip": str(tmp_path)}
+    with pytest.raises(ValueError, match="pretrained_clip: cannot load .*, expected a folder or a name of the hub"):
+        build_model_and_processor(Recipe(**settings))
+    build_word_tokenizer(vocabulary()).save_pretrained(tmp_path)
+    save_file({"visual.trunk.stem.0.bias": torch.zeros(3)}, tmp_path / "open_clip_model.safetensors")
+    settings["model"] |= {"backbone_config": SMALL_CONVNEXT, "text_config": SMALL_CLIP_TEXT}
+    with pytest.raises(ValueError, match="pretrained_clip: .* does not fit the model of the recipe: Missing key"):
+        build_model_and_processor(Recipe(**settings))
+
+
+def test_only_towers_of_clip_want_the_colours_of_clip(text_encoder):
+    model = {"model_type": "ssa", "backbone_config": SMALL_CONVNEXT, "text_config": SMALL_CLIP_TEXT}
+    _, processor = build_model_and_processor(Recipe(model=model, frame_size=(96, 144)))
+    frames = processor.video_processor
+    assert tuple(frames.image_mean) == tuple(RvosVideoProcessor().image_mean)
+    assert frames.enlarge_masks_twice and dict(frames.size) == {"shortest_edge": 96}
 
 
 @pytest.mark.parametrize(
@@ -232,6 +266,34 @@ def test_data_sets_are_put_together(data):
     assert isinstance(clips, ConcatClips)
     assert [part.name for part in clips.parts] == ["mevis", "ref_youtube_vos"]
     assert {part.sampling for part in clips.parts} == {"windows"}
+
+
+def test_data_sets_are_seen_by_weight(data):
+    recipe = Recipe(datasets=("mevis", "ref_youtube_vos"), data_dirs=data, clip_lengths=(2,))
+    recipe.dataset_weights = {"mevis": 1, "ref_youtube_vos": 0.5}
+    clips = training_clips(recipe)
+    assert clips.counts == [len(clips.parts[0]), round(len(clips.parts[0]) / 2)]
+    recipe.dataset_weights.pop("mevis")
+    with pytest.raises(ValueError, match="dataset_weights has no weight of mevis"):
+        training_clips(recipe)
+
+
+def test_one_weight_stands_for_the_three_refcoco(data, tmp_path):
+    sentence_roots.write_refcoco(tmp_path)
+    recipe = Recipe(datasets=("mevis", "refcoco"), data_dirs=data | {"refcoco": str(tmp_path)}, clip_lengths=(2,))
+    recipe.datasets += ("refcoco",)
+    recipe.dataset_weights = {"mevis": 1, "refcoco": 0.5}
+    clips = training_clips(recipe)
+    assert [type(part) for part in clips.parts] == [ReferringClips, ConcatClips]
+    assert clips.counts == [len(clips.parts[0]), round(len(clips.parts[0]) / 2)]
+
+
+@pytest.mark.parametrize("model_type, is_apart", [("ssa", True), ("soc", False)])
+def test_objects_are_apart_for_models_that_learn_them_so(data, model_type, is_apart):
+    recipe = Recipe(datasets=("mevis",), data_dirs=data, clip_lengths=(2,))
+    assert ("object_masks" in training_clips(recipe, model_type)[0, 0, 2]) == is_apart
+    drawn = training_clips(Recipe(subset="all"), model_type)
+    assert ("object_masks" in drawn[0, 0, 4]) == is_apart and drawn.config.subset == "all"
 
 
 def test_data_sets_with_labels_of_one_frame_are_not_put_together_with_others(data):

@@ -28,6 +28,12 @@ def test_rates_drop_after_epochs():
     assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
+def test_rates_drop_after_steps():
+    recipe = Recipe(lr_drop_steps=(20, 30), lr_drop_factor=0.1, warmup=0)
+    factors = [rate_factor(recipe, progress=0.5, epoch=99, step=step) for step in (0, 19, 20, 29, 30, 99)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 def test_rates_that_drop_warm_up_as_well():
     recipe = Recipe(lr_drops=(2,), warmup=0.5)
     assert [rate_factor(recipe, progress, epoch=0) for progress in (0, 0.25, 0.5)] == [0, 0.5, 1]
@@ -54,6 +60,23 @@ def test_every_group_has_its_own_rate_times_the_factor():
 def test_biases_and_norms_decay_if_asked(decays, expected):
     (optimizer,) = build_optimizers(model(), Recipe(weight_decay=5e-4, decay_biases_and_norms=decays))
     assert {group["weight_decay"] for group in optimizer.param_groups} == expected
+
+
+def test_parameters_of_a_name_do_not_decay():
+    recipe = Recipe(weight_decay=5e-4, decay_biases_and_norms=True, undecayed=("norm",))
+    (optimizer,) = build_optimizers(model(), recipe)
+    counts = {group["weight_decay"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
+    assert counts == {0.0: 3 + 3} | {5e-4: 9 + 3}
+
+
+def test_adapters_learn_as_fast_as_the_backbone_that_they_are_in():
+    parts = torch.nn.ModuleDict(
+        {"adapters": torch.nn.ModuleList([torch.nn.Linear(2, 2)]), "head": torch.nn.Linear(2, 2)}
+    )
+    parts["backbone"] = torch.nn.Linear(2, 2).requires_grad_(False)
+    optimizers = build_optimizers(parts, Recipe(learning_rate=4, backbone_learning_rate=2))
+    rates = {id(p): group["rate"] for group in optimizers[0].param_groups for p in group["params"]}
+    assert rates == {id(p): 2 for p in parts["adapters"].parameters()} | {id(p): 4 for p in parts["head"].parameters()}
 
 
 def test_nothing_to_train_is_refused():

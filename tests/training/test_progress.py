@@ -18,12 +18,14 @@ import torch
 
 from hf_rvos.losses import count_items
 from hf_rvos.models.sgmg import FastSgMgForReferringVideoSegmentation
+from hf_rvos.models.ssa import loss_ssa
 from hf_rvos.training.progress import Clock, Window, check_finite, share_items
 from hf_rvos.training.recipe import Recipe
 from tests.models.referformer import tiny as referformer
 from tests.models.referformer.tiny import random_inputs, random_labels
 from tests.models.sgmg import tiny as sgmg
 from tests.models.soc import tiny as soc
+from tests.models.ssa import tiny as ssa
 
 
 MODELS = {
@@ -31,6 +33,7 @@ MODELS = {
     "soc": soc.tiny_model,
     "sgmg": sgmg.tiny_model,
     "fast_sgmg": lambda: FastSgMgForReferringVideoSegmentation.from_sgmg(sgmg.tiny_model()).double().eval(),
+    "ssa": ssa.tiny_model,
 }
 
 
@@ -86,8 +89,11 @@ def test_minutes_to_the_next_time_count_from_the_last_and_not_through_a_pause():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_batches_that_are_accumulated_have_the_gradient_of_one_large_batch(name):
+def test_batches_that_are_accumulated_have_the_gradient_of_one_large_batch(name, monkeypatch):
     model = MODELS[name]()
+    # Masks of SSA are compared at random points, which are to be the same in any batch.
+    table = torch.rand(9999, 2, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(loss_ssa, "random_points", lambda shape, device: table[: shape[-1]].expand(*shape, 2))
     inputs, labels = random_inputs(num_videos=3), random_labels(4)
     # The second clip has two expressions, so batches differ in all that is counted.
     for key in ("input_ids", "attention_mask"):
@@ -110,7 +116,7 @@ def test_batches_that_are_accumulated_have_the_gradient_of_one_large_batch(name)
 
     expected = gradients([batch([0, 1, 2])], None)
     parts = [batch([0, 1]), batch([2])]
-    counts = [count_items(part["labels"]) for part in parts]
+    counts = [getattr(model, "count_items", count_items)(part["labels"]) for part in parts]
     found = gradients(parts, share_items(counts, processes(1)))
     assert found.keys() == expected.keys()
     largest = max(value.abs().max() for value in expected.values())
@@ -127,6 +133,11 @@ def test_items_are_those_of_all_processes_over_the_number_of_batches():
 
 def test_nothing_counts_as_one_item():
     assert share_items([{"frames": torch.tensor(0)}], processes(2))["frames"] == 1 / 2
+
+
+def test_a_sum_of_weights_may_be_less_than_one():
+    counts = [{"weight": torch.tensor(0.1)}, {"weight": torch.tensor(0.3)}]
+    assert share_items(counts, processes(1))["weight"].item() == pytest.approx(0.2)
 
 
 def test_a_window_has_the_means_over_its_own_steps():

@@ -11,12 +11,14 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Checkpoints that come with the package, for use without a network."""
+"""Checkpoints that come with the package, for use without a network, and what several of them share."""
 
 from pathlib import Path
 
 
 _NAMES = ("referformer-tiny", "sgmg-tiny", "fast-sgmg-tiny", "soc-tiny")
+# Sub-models that are kept once; the checkpoints with them name them as sources of what they leave out.
+_PARTS = ("video-swin-tiny",)
 # The one with the highest J&F on the test split of Moving Shapes.
 DEFAULT_CHECKPOINT = "soc-tiny"
 
@@ -53,15 +55,28 @@ def find_checkpoint(name_or_path: str) -> str:
 
     Args:
         name_or_path (`str`):
-            One of [`list_embedded_checkpoints`], or anything else, which is returned as it is. A folder of that name
-            goes first.
+            One of [`list_embedded_checkpoints`], the name of an embedded part of them such as `"video-swin-tiny"`, or
+            anything else, which is returned as it is. A folder of that name goes first.
 
     Returns:
         `str`: a folder or a hub id.
     """
-    if name_or_path in _NAMES and not Path(name_or_path).is_dir():
-        return str(embedded_checkpoint(name_or_path))
+    if name_or_path in (*_NAMES, *_PARTS) and not Path(name_or_path).is_dir():
+        return str(Path(__file__).parent / name_or_path)
     return name_or_path
 
 
-__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "find_checkpoint", "list_embedded_checkpoints"]
+def find_part(name: str) -> Path | None:
+    """Folder of a sub-model that embedded checkpoints share, to be given to its `from_pretrained`.
+
+    Args:
+        name (`str`):
+            Short name, such as `"video-swin-tiny"`.
+
+    Returns:
+        `Path`: the folder, or None if there is no such part.
+    """
+    return Path(__file__).parent / name if name in _PARTS else None
+
+
+__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "find_checkpoint", "find_part", "list_embedded_checkpoints"]

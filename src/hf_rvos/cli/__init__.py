@@ -17,7 +17,7 @@ import typer
 
 from hf_rvos.cli.benchmark import benchmark
 from hf_rvos.cli.data import data_app
-from hf_rvos.cli.evaluation import evaluate, metrics, submission_app
+from hf_rvos.cli.evaluation import calibrate, evaluate, metrics, submission_app
 from hf_rvos.cli.segment import convert, segment
 
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (segment, convert, benchmark, evaluate, metrics):
+for command in (segment, convert, benchmark, evaluate, calibrate, metrics):
     app.command()(command)
 app.add_typer(data_app, name="data")
 app.add_typer(submission_app, name="submission")

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 DatasetOptions = Annotated[
     list[str] | None, typer.Option("--option", help="key=value of the data set, such as split_by=google.")
 ]
+MultiTarget = Annotated[
+    bool | None,
+    typer.Option(
+        "--multi-target/--single-target",
+        help="Whether a sentence may refer to several objects; what the model says if not given.",
+    ),
+]
+ScoreThreshold = Annotated[
+    str | None,
+    typer.Option(
+        help="Score up to which a sentence is not in the video: a number, or auto for that of the model. "
+        "Without it every sentence has an answer."
+    ),
+]
 MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."
 
 
@@ -84,6 +98,20 @@ def load_segmenter(model: str | None, device: str | None, dtype: Dtype) -> "Refe
             f"--model: cannot load {location!r} as a model for referring video segmentation, expected the folder or "
             f"hub id of one with its processor ({reason})"
         ) from error
+
+
+def read_score_threshold(value: str | None) -> float | str | None:
+    """The number in an option `--score-threshold`; `"auto"` and None as they are.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    from hf_rvos.pipelines.selection import check_score_threshold
+
+    try:
+        return check_score_threshold(value if value in (None, "auto") else float(value))
+    except ValueError as error:
+        raise ValueError(f"--score-threshold: got {value!r}, expected auto or a probability below 1") from error
 
 
 def dataset_options(pairs: list[str] | None) -> dict[str, Any]:

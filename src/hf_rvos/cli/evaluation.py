@@ -26,9 +26,12 @@ from hf_rvos.cli.common import (
     MODEL_HELP,
     DatasetOptions,
     Dtype,
+    MultiTarget,
+    ScoreThreshold,
     bad_input_reported,
     dataset_options,
     load_segmenter,
+    read_score_threshold,
 )
 
 
@@ -42,6 +45,12 @@ Limit = Annotated[
 Output = Annotated[Path, typer.Option(help="Folder for the results; an interrupted run goes on there.")]
 Matching = Annotated[
     str | None, typer.Option(help="official or id, for Ref-DAVIS17: whether the numbers of objects matter.")
+]
+ClipLength = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Frames that go through the model together; 36 if not given, whole videos for models such as SSA."
+    ),
 ]
 Worst = Annotated[int, typer.Option(min=0, help="How many of the worst results are drawn.")]
 
@@ -57,7 +66,9 @@ def evaluate(
     limit: Limit = None,
     output: Output = Path("evaluation"),
     threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
-    clip_length: Annotated[int, typer.Option(min=1, help="Frames that go through the model together.")] = 36,
+    score_threshold: ScoreThreshold = None,
+    multi_target: MultiTarget = None,
+    clip_length: ClipLength = None,
     grouping: Annotated[
         str, typer.Option(help="video, one-per-object or single: sentences Fast SgMg is asked together.")
     ] = "video",
@@ -81,11 +92,15 @@ def evaluate(
         from hf_rvos.evaluation.prediction import ModelPredictor
         from hf_rvos.evaluation.run import Benchmark, describe_model, process_state
         from hf_rvos.evaluation.run import evaluate as run_evaluation
-        from hf_rvos.pipelines.referring_video_segmentation import check_threshold
+        from hf_rvos.pipelines.selection import check_threshold
 
         check_threshold(threshold)
+        answers = {
+            "multi_target": "auto" if multi_target is None else multi_target,
+            "score_threshold": read_score_threshold(score_threshold),
+        }
         segmenter = load_segmenter(model, str(process_state().device), dtype)
-        predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping)
+        predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, grouping, **answers)
         resize = segmenter.processor.video_processor
         resize.size = _new_size(dict(resize.size), shortest_edge, longest_edge)
         options = dataset_options(option)
@@ -94,6 +109,43 @@ def evaluate(
             described = describe_model(model, predictor)
             metrics = run_evaluation(benchmark, predictor, described, output, save_masks, worst, on_video)
     _print_report(output, metrics)
+
+
+def calibrate(
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = DEFAULT_CHECKPOINT,
+    dataset: DatasetName = "moving_shapes",
+    split: Split = "val",
+    data_dir: DataDir = None,
+    limit: Limit = None,
+    save: Annotated[bool, typer.Option("--save", help="Write the threshold into the folder of the model.")] = False,
+    threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
+    clip_length: ClipLength = None,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
+    option: DatasetOptions = None,
+) -> None:
+    """Search the score up to which a sentence is not in the video: the highest mean of N-acc and T-acc."""
+    with bad_input_reported():
+        from hf_rvos.evaluation import calibration
+        from hf_rvos.evaluation.prediction import ModelPredictor
+        from hf_rvos.evaluation.run import Benchmark, process_state
+        from hf_rvos.pipelines.selection import check_threshold
+
+        check_threshold(threshold)
+        options = dataset_options(option)
+        if dataset == "moving_shapes":
+            options = {"config_name": "all"} | options
+        if save and not (Path(model) / "config.json").is_file():
+            raise ValueError(f"--save: --model is {model!r}, expected the folder of a saved model")
+        segmenter = load_segmenter(model, str(process_state().device), dtype)
+        predictor = ModelPredictor(segmenter.model, segmenter.processor, threshold, clip_length, multi_target=False)
+        benchmark = Benchmark(dataset, data_dir, split, limit=limit, options=options)
+        with _progress() as on_video:
+            trials = calibration.try_thresholds(calibration.score_sentences(benchmark, predictor, on_video))
+        best = calibration.best_trial(trials)
+        typer.echo(calibration.trials_table(trials))
+        if save:
+            calibration.save_score_threshold(Path(model), best.score_threshold)
+            typer.echo(f"score_threshold of {model} is now {best.score_threshold}", file=sys.stderr)
 
 
 def metrics(

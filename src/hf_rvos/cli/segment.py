@@ -14,6 +14,7 @@
 """The commands `hf-rvos segment` and `hf-rvos convert`."""
 
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from enum import StrEnum
 from importlib import import_module
@@ -23,10 +24,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
-from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_reported, load_segmenter
+from hf_rvos.cli.common import (
+    MODEL_HELP,
+    Dtype,
+    MultiTarget,
+    ScoreThreshold,
+    bad_input_reported,
+    load_segmenter,
+    read_score_threshold,
+)
 
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from hf_rvos.pipelines import ReferringVideoSegmentationPipeline
     from hf_rvos.utils.video_io import VideoReader
 
@@ -50,16 +61,20 @@ def segment(
         Path | None, typer.Option("--json", help="File for scores, boxes and run-length encoded masks.")
     ] = None,
     threshold: Annotated[float, typer.Option(help="Probability above which a pixel belongs to the object.")] = 0.5,
+    score_threshold: ScoreThreshold = None,
+    multi_target: MultiTarget = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; the first accelerator if any.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the model.")] = Dtype.auto,
 ) -> None:
     """Segment what sentences describe in a video."""
     with bad_input_reported():
-        from hf_rvos.pipelines.referring_video_segmentation import check_threshold
+        from hf_rvos.pipelines.selection import check_threshold
         from hf_rvos.utils.files import check_output_file, check_output_folder
         from hf_rvos.utils.video_io import open_video
 
-        check_threshold(threshold)
+        options = {"threshold": check_threshold(threshold), "score_threshold": read_score_threshold(score_threshold)}
+        if multi_target is not None:
+            options["multi_target"] = multi_target
         check_output_file(output, "--output")
         if masks is not None:
             check_output_folder(masks, "--masks")
@@ -67,7 +82,7 @@ def segment(
             check_output_file(json_file, "--json")
         reader = open_video(video)
         segmenter = load_segmenter(model, device, dtype)
-        tracks = _segment(segmenter, reader, text, threshold, output, masks, json_file, model or DEFAULT_CHECKPOINT)
+        tracks = _segment(segmenter, reader, text, options, output, masks, json_file, model or DEFAULT_CHECKPOINT)
     _print_tracks(tracks)
 
 
@@ -92,20 +107,20 @@ def _segment(
     segmenter: "ReferringVideoSegmentationPipeline",
     reader: "VideoReader",
     texts: list[str],
-    threshold: float,
+    options: dict[str, Any],
     output: Path,
     masks: Path | None,
     json_file: Path | None,
     model_name: str,
 ) -> list[dict[str, Any]]:
-    """Go through the video once; write overlay and masks clip by clip, keep only run-length codes."""
+    """Segment the video and keep run-length codes; go through it again to write overlay and masks."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from hf_rvos.data.image_files import write_mask_png
-    from hf_rvos.ops.rle import encode_rle
+    from hf_rvos.ops.rle import decode_rle
     from hf_rvos.utils.files import replace_when_done
-    from hf_rvos.utils.video_io import VideoWriter
+    from hf_rvos.utils.video_io import VideoReader, VideoWriter
     from hf_rvos.utils.visualization import draw_masks
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -120,28 +135,31 @@ def _segment(
             json_file = stack.enter_context(replace_when_done(json_file))
         writer = stack.enter_context(VideoWriter(output, reader.fps, (reader.height, reader.width)))
         progress = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
-        task = progress.add_task("frames", total=reader.num_frames)
-        clips, num_frames = [], 0
-        for clip in segmenter.stream(reader, texts, threshold=threshold):
-            for position, frame in enumerate(clip.pop("frames")):
-                masks_of_frame = [track["masks"][position].numpy() for track in clip["tracks"]]
-                writer.write(draw_masks(frame, masks_of_frame, texts))
-                for folder, mask in zip(mask_folders, masks_of_frame):
-                    write_mask_png(folder / f"{num_frames:05d}.png", mask)
-                num_frames += 1
-            for track in clip["tracks"]:
-                track["masks"] = encode_rle(track["masks"].numpy())
-            clips.append(clip)
-            progress.update(task, completed=num_frames)
-        tracks = segmenter.postprocess(clips)
+
+        def watched(task_name: str) -> Iterator[tuple["np.ndarray", float]]:
+            task = progress.add_task(task_name, total=reader.num_frames)
+            for item in reader:
+                yield item
+                progress.advance(task)
+
+        watched_reader = VideoReader(
+            lambda: watched("segmenting"), reader.height, reader.width, reader.fps, reader.num_frames
+        )
+        tracks = segmenter(watched_reader, text=texts, output_format="rle", **options)
+        num_frames = len(tracks[0]["masks"])
+        for position, (frame, _) in enumerate(watched("drawing")):
+            masks_of_frame = [decode_rle(track["masks"][position : position + 1])[0] for track in tracks]
+            writer.write(draw_masks(frame, masks_of_frame, texts))
+            for folder, mask in zip(mask_folders, masks_of_frame):
+                write_mask_png(folder / f"{position:05d}.png", mask)
         if json_file is not None:
-            report = _report(tracks, reader, num_frames, model_name, threshold)
+            report = _report(tracks, reader, num_frames, model_name, options)
             json_file.write_text(json.dumps(report), encoding="utf-8")
     return tracks
 
 
 def _report(
-    tracks: list[dict[str, Any]], reader: "VideoReader", num_frames: int, model_name: str, threshold: float
+    tracks: list[dict[str, Any]], reader: "VideoReader", num_frames: int, model_name: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     import torch
 
@@ -156,7 +174,7 @@ def _report(
             "num_frames": num_frames,
         },
         "model": model_name,
-        "threshold": threshold,
+        **options,
         "versions": versions(),
         "tracks": [
             {name: value.tolist() if isinstance(value, torch.Tensor) else value for name, value in track.items()}
@@ -173,5 +191,6 @@ def _print_tracks(tracks: list[dict[str, Any]]) -> None:
     table = Table("sentence", "score", "frames with it")
     for track in tracks:
         present = sum(int(area(rle)) > 0 for rle in track["masks"])
-        table.add_row(track["text"], f"{track['score']:.3f}", f"{present} of {len(track['masks'])}")
+        found = f"{present} of {len(track['masks'])}" if track["in_video"] else "not in the video"
+        table.add_row(track["text"], f"{track['score']:.3f}", found)
     Console().print(table)

@@ -38,7 +38,8 @@ class ClipCollator:
     A sample is a dict with `frames` `(num_frames, 3, height, width)` uint8, `expressions` (list of `str`), `masks`
     `(num_expressions, num_frames, height, width)` boolean, `boxes` `(num_expressions, num_frames, 4)`, `valid_frames`
     `(num_expressions, num_frames)` boolean and `video_id`; with `annotated_frames` `(num_annotated,)`, the labels are
-    of these frames alone; with `group_index` `(num_expressions,)`, expressions with the same number are a group.
+    of these frames alone; with `group_index` `(num_expressions,)`, expressions with the same number are a group; with
+    `object_masks`, `(num_objects, num_frames, height, width)` for each expression, labels have its objects apart.
 
     Args:
         tokenizer: Tokenizer of the model.
@@ -103,6 +104,7 @@ class ClipCollator:
                 "class_labels": torch.zeros(sample["masks"].shape[1], dtype=torch.long),
                 "valid_frames": sample["valid_frames"][row],
             }
+            | ({"object_masks": sample["object_masks"][row]} if "object_masks" in sample else {})
             for sample in samples
             for row in range(len(sample["expressions"]))
         ]

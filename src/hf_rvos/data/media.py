@@ -186,6 +186,37 @@ def load_masks(
     return _stack(row, root, len(positions), found, bool)
 
 
+def load_target_masks(
+    row: dict[str, Any], root: str | os.PathLike | None = None, positions: Sequence[int] | None = None
+) -> np.ndarray:
+    """Read the ground truth of a row as a mask for each of its targets.
+
+    Args:
+        row (`dict`):
+            A row of any benchmark.
+        root (`str` or `os.PathLike`, *optional*):
+            Root of the data set; rows with masks of kind `rle` need none.
+        positions (`list[int]`, *optional*):
+            Which frames of the row, in which order, counted from 0; all if None.
+
+    Returns:
+        `np.ndarray`: `(num_targets, num_frames, height, width)` bool, as [`load_masks`]. What no data set takes apart
+        is one target.
+
+    Raises:
+        ValueError: as [`load_masks`].
+    """
+    numbers = row["object_ids"]
+    if row.get("target_masks") is not None:
+        parts = [{**row, "masks": codes} for codes in row["target_masks"]]
+    elif row["mask_kind"] in ("index_png", "object_png") and numbers is not None and len(numbers) > 1:
+        parts = [{**row, "object_ids": [number]} for number in numbers]
+    else:
+        parts = [row]
+    masks = np.stack([load_masks(part, root, positions) for part in parts])
+    return masks[:0] if numbers == [] else masks
+
+
 def load_index_masks(
     row: dict[str, Any], root: str | os.PathLike, positions: Sequence[int] | None = None
 ) -> np.ndarray:

@@ -96,7 +96,7 @@ def mask_dict_rows(
         if not present:
             continue
         names = [frames[position] for position in present]
-        size, unions = None, {}
+        size, tracks, unions = None, {}, {}
         for expression_id, text, item in expressions:
             label, kind = f"{video}/{expression_id}", item.get("type_id")
             columns = {"object_ids": read_ids(item.get("obj_id"), f"obj_id of {label}")}
@@ -110,10 +110,15 @@ def mask_dict_rows(
                 if not targets:
                     report.note("expressions without target", label)
                 key = tuple(targets)
+                for target in targets:
+                    if target not in tracks:
+                        track = _check_track(masks[str(target)], len(frames), label, report)
+                        tracks[target] = [track[position] for position in present]
+                parts = [tracks[target] for target in targets]
                 if key not in unions:
-                    unions[key] = _union([masks[str(target)] for target in targets], len(frames), label, report)
-                codes = [unions[key][position] for position in present]
-                columns |= {"mask_kind": "rle", "masks": codes}
+                    unions[key] = _union(parts, len(present), label)
+                codes = unions[key]
+                columns |= {"mask_kind": "rle", "masks": codes, "target_masks": parts if len(parts) > 1 else None}
                 size = size or next((tuple(code["size"]) for code in codes if code is not None), None)
             if size is None:
                 size = (entry.get("height"), entry.get("width"))
@@ -134,18 +139,28 @@ def check_code(code: Any) -> dict[str, Any]:
     return encode_segmentation(code, *size)
 
 
-def _union(
-    tracks: list[list[dict[str, Any] | None]], num_frames: int, label: str, report: Report
+def _check_track(
+    codes: list[dict[str, Any] | None], num_frames: int, label: str, report: Report
 ) -> list[dict[str, Any] | None]:
+    """One code of a target for each frame, None where it is not visible."""
+    if len(codes) != num_frames:
+        report.add("mask lists of another length than the video", f"{label}: {len(codes)} for {num_frames} frames")
+    track = []
+    for position, code in enumerate([*codes, *[None] * num_frames][:num_frames]):
+        try:
+            track.append(None if code is None else check_code(code))
+        except ValueError as error:
+            raise ValueError(f"masks: those of {label} in frame {position} cannot be read ({error})") from error
+    return track
+
+
+def _union(tracks: list[list[dict[str, Any] | None]], num_frames: int, label: str) -> list[dict[str, Any] | None]:
     """One code for each frame, None where no target is visible."""
-    for codes in tracks:
-        if len(codes) != num_frames:
-            report.add("mask lists of another length than the video", f"{label}: {len(codes)} for {num_frames} frames")
     union = []
     for position in range(num_frames):
-        codes = [track[position] for track in tracks if position < len(track) and track[position] is not None]
+        codes = [track[position] for track in tracks if track[position] is not None]
         try:
-            union.append(merge_rle([check_code(code) for code in codes]) if codes else None)
+            union.append(merge_rle(codes) if codes else None)
         except ValueError as error:
             raise ValueError(f"masks: those of {label} in frame {position} cannot be read ({error})") from error
     return union

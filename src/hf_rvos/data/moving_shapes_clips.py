@@ -27,6 +27,8 @@ from hf_rvos.data.transforms import mirror_expression, resize_clip, training_box
 class MovingShapesClips(Dataset):
     """One sample is a clip of one video with all expressions whose single target is visible in it.
 
+    With `object_masks`, expressions about several objects or none are among them if the configuration has them.
+
     Samples are asked for by `(epoch, index, clip_length)`; what is random about them follows from the seed, epoch
     and index.
 
@@ -45,6 +47,8 @@ class MovingShapesClips(Dataset):
         max_group_size: Deal the expressions of a clip out to random groups of at most so many, which a model like
             Fast SgMg answers together; samples then have `group_index`. Random sizes make it robust to the number of
             sentences that it is asked for later. None makes no groups.
+        object_masks: Give the objects of each expression apart as well, as `object_masks`, without those that the clip
+            does not show.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class MovingShapesClips(Dataset):
         skills: tuple[str, ...] | dict[int, tuple[str, ...]] | None = None,
         num_annotated: int | None = None,
         max_group_size: int | None = None,
+        object_masks: bool = False,
     ):
         self.split, self.num_videos, self.max_stride = split, num_videos, max_stride
         self.size, self.flip_probability, self.seed = size, flip_probability, seed
         self.config, self.skills = config or MovingShapesConfig(), skills
         self.num_annotated, self.max_group_size = num_annotated, max_group_size
+        self.object_masks = object_masks
 
     def __len__(self) -> int:
         return self.num_videos
@@ -78,7 +84,7 @@ class MovingShapesClips(Dataset):
 
     def _sample(self, index: int, clip_length: int, generator: np.random.Generator) -> dict[str, Any] | None:
         video = generate_video(self.split, index, self.config)
-        rows = [row for row in video.rows if len(row["object_ids"]) == 1]
+        rows = [row for row in video.rows if self.object_masks or len(row["object_ids"]) == 1]
         skills = self.skills.get(clip_length) if isinstance(self.skills, dict) else self.skills
         if skills is not None:
             rows = [row for row in rows if row["skill"] in skills]
@@ -90,8 +96,8 @@ class MovingShapesClips(Dataset):
         if self.num_annotated is not None and self.num_annotated < clip_length:
             annotated = np.sort(generator.permutation(clip_length)[: self.num_annotated])
         object_map = torch.from_numpy(video.object_map[chosen[annotated]])
-        targets = torch.tensor([row["object_ids"][0] + 1 for row in rows], dtype=object_map.dtype)
-        masks = object_map == targets.view(-1, 1, 1, 1)  # (E, T, H, W)
+        numbers = [number + 1 for row in rows for number in row["object_ids"]]
+        masks = object_map == torch.tensor(numbers, dtype=object_map.dtype).view(-1, 1, 1, 1)  # (objects, T, H, W)
         expressions = [row["expression"] for row in rows]
 
         if generator.random() < self.flip_probability:
@@ -99,15 +105,21 @@ class MovingShapesClips(Dataset):
             expressions = [mirror_expression(expression) for expression in expressions]
         if self.size is not None:
             frames, masks = resize_clip(frames, masks, self.size)
+        objects = masks.split([len(row["object_ids"]) for row in rows])
+        if self.object_masks:
+            masks = torch.stack([entry.any(0) for entry in objects])
         boxes, valid_frames = training_boxes(masks)
-        visible = valid_frames.any(-1)
+        visible = valid_frames.any(-1) | torch.tensor([not row["object_ids"] for row in rows])
         if not visible.any():
             return None
-        groups = {}
+        extras = {}
         if self.max_group_size is not None:  # drawn last, so that clips are the same with and without groups
             drawn = sample_groups(int(visible.sum()), self.max_group_size, generator)
-            groups = {"group_index": torch.from_numpy(drawn)}
-        return groups | {
+            extras = {"group_index": torch.from_numpy(drawn)}
+        if self.object_masks:
+            seen = [entry for entry, is_seen in zip(objects, visible, strict=True) if is_seen]
+            extras["object_masks"] = [entry[entry.flatten(1).any(1)] for entry in seen]
+        return extras | {
             "frames": frames,
             "expressions": [expression for expression, seen in zip(expressions, visible, strict=True) if seen],
             "masks": masks[visible],

@@ -24,14 +24,20 @@ from torch.utils.data import Dataset, get_worker_info
 
 from hf_rvos.data.a2d_sentences import annotation_window
 from hf_rvos.data.augmentation import ClipAugmentation
-from hf_rvos.data.media import load_clip, load_masks
+from hf_rvos.data.media import load_clip, load_masks, load_target_masks
 from hf_rvos.data.pseudo_videos import pseudo_video
-from hf_rvos.data.sampling import sample_anchor_clip, sample_generator, window_positions, window_starts
+from hf_rvos.data.sampling import (
+    sample_anchor_clip,
+    sample_generator,
+    sample_neighbor_clip,
+    window_positions,
+    window_starts,
+)
 from hf_rvos.data.transforms import training_boxes
 from hf_rvos.data.visibility import visible_frames
 
 
-SAMPLINGS = ("anchors", "windows")
+SAMPLINGS = ("anchors", "windows", "neighbors")
 PLACEMENTS = ("first", "middle")
 # Samples that are tried one after the other until one shows its object.
 MAX_TRIES = 100
@@ -53,7 +59,8 @@ class ReferringClips(Dataset):
         clip_length: Frames of a clip, by which videos are divided into samples.
         sampling: "anchors" makes one sample for each expression and every `clip_length`-th frame, around which frames
             near and far are drawn (ReferFormer, SgMg); "windows" one for each expression and window of consecutive
-            frames that shows its object (SOC).
+            frames that shows its object (SOC); "neighbors" one for each expression, around whose random frame others
+            near it are drawn (SSA).
         augmentation: Changes of the clip; None for none.
         seed: Seed of all draws.
         reverse_probability: How often a clip of "anchors" runs backwards.
@@ -62,6 +69,8 @@ class ReferringClips(Dataset):
         placement: Which frame of a window around the only annotated one has the labels if frames are repeated at the
             ends of the video: "middle" (SOC) or "first", the first that shows it.
         pseudo_video_options: Arguments of `pseudo_video`, such as `{"hue_saturation": 0}` for SOC.
+        object_masks: Give the objects of each expression apart as well, as `object_masks`, without those that the clip
+            does not show. Expressions about nothing that is there are then learned from, too.
 
     Raises:
         ValueError: if a row has no masks, there is no sample, or an option has no such value.
@@ -79,6 +88,7 @@ class ReferringClips(Dataset):
         max_expressions: int = 1,
         placement: str = "middle",
         pseudo_video_options: dict[str, Any] | None = None,
+        object_masks: bool = False,
     ):
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling is {sampling!r}, expected one of {', '.join(SAMPLINGS)}")
@@ -86,9 +96,12 @@ class ReferringClips(Dataset):
             raise ValueError(f"placement is {placement!r}, expected one of {', '.join(PLACEMENTS)}")
         if min(clip_length, max_expressions) < 1:
             raise ValueError(f"clip_length ({clip_length}) and max_expressions ({max_expressions}) must be at least 1")
+        if not object_masks and "target_masks" in rows.column_names:
+            rows = rows.remove_columns("target_masks")  # which would be read for nothing
         self.rows, self.root, self.sampling, self.augmentation = rows.with_format(None), root, sampling, augmentation
         self.seed, self.reverse_probability, self.max_expressions = seed, reverse_probability, max_expressions
         self.placement, self.pseudo_video_options = placement, pseudo_video_options or {}
+        self.object_masks = object_masks
         self._build_index(clip_length)
 
     def _build_index(self, clip_length: int) -> None:
@@ -109,15 +122,18 @@ class ReferringClips(Dataset):
         visible = visible_frames(self.rows, self.root) if has_windows and not self.has_single_labels else None
         index, videos = [], {}
         for number, row in enumerate(table):
-            if row["object_ids"] == []:  # the expression is about nothing that is there
+            is_absent = _is_absent(row)
+            if is_absent and not self.object_masks:
                 continue
             frames = row["annotated_frames"]
             if self.has_single_labels:
                 starts = frames
+            elif self.sampling == "neighbors":
+                starts = [0]  # the center is drawn
             elif visible is not None:
                 seen = visible[number] if frames is None else visible[number][frames]
                 starts = window_starts(len(seen), clip_length)
-                starts = [start for start in starts if seen[start : start + clip_length].any()]
+                starts = [start for start in starts if is_absent or seen[start : start + clip_length].any()]
             else:
                 starts = range(0, row["num_frames"] if frames is None else len(frames), clip_length)
             index += [(number, start) for start in starts]
@@ -152,8 +168,10 @@ class ReferringClips(Dataset):
         is_picture = row["media_kind"] == "image" and clip_length > 1
         positions, place = self._draw_positions(row, start, 1 if is_picture else clip_length, generator)
         # Masks first: if they are empty, frames need not be decoded.
-        masks = self._read_masks(rows, positions if place is None else [start])
-        if not masks.any():
+        tracks = self._read_masks(rows, positions if place is None else [start])
+        ends = np.cumsum([len(track) for track in tracks])[:-1]
+        masks = np.concatenate(tracks)
+        if not (masks.any() or _is_absent(row)):
             return None
         frames = self._read_frames(row, positions)
         if is_picture:
@@ -162,19 +180,27 @@ class ReferringClips(Dataset):
         expressions = [row["expression"] for row in rows]
         if self.augmentation is not None:
             frames, masks, expressions = self.augmentation(frames, masks, expressions, generator)
+        objects = masks.tensor_split(ends.tolist())
+        if self.object_masks:
+            masks = torch.stack([entry.any(0) for entry in objects])
         boxes, valid_frames = training_boxes(masks)
         seen = valid_frames.any(-1)
-        if not seen.any():
+        kept = [index for index, entry in enumerate(rows) if seen[index] or (self.object_masks and _is_absent(entry))]
+        if not kept:
             return None
-        annotated = {} if place is None else {"annotated_frames": torch.tensor([place])}
-        return annotated | {
+        sample = {
             "frames": frames.contiguous(),
-            "expressions": [expression for expression, is_seen in zip(expressions, seen, strict=True) if is_seen],
-            "masks": masks[seen],
-            "boxes": boxes[seen],
-            "valid_frames": valid_frames[seen],
+            "expressions": [expressions[index] for index in kept],
+            "masks": masks[kept],
+            "boxes": boxes[kept],
+            "valid_frames": valid_frames[kept],
             "video_id": _name(row),
         }
+        if place is not None:
+            sample["annotated_frames"] = torch.tensor([place])
+        if self.object_masks:
+            sample["object_masks"] = [entry[entry.flatten(1).any(1)] for entry in (objects[index] for index in kept)]
+        return sample
 
     def _draw_companions(self, number: int, generator: np.random.Generator) -> list[dict[str, Any]]:
         """Further rows of the same video."""
@@ -190,7 +216,11 @@ class ReferringClips(Dataset):
         """Frames of the clip, and the place of the only annotated one among them if there is only one."""
         annotated = None if self.has_single_labels else row["annotated_frames"]
         num_frames = row["num_frames"] if annotated is None else len(annotated)
-        if self.sampling == "anchors":
+        if self.sampling == "neighbors":
+            center = start if self.has_single_labels else int(generator.integers(num_frames))
+            positions = sample_neighbor_clip(num_frames, clip_length, center, generator)
+            place = positions.tolist().index(center)
+        elif self.sampling == "anchors":
             positions = sample_anchor_clip(num_frames, clip_length, start, generator, self.reverse_probability)
             place = positions.tolist().index(start)
         elif self.has_single_labels:
@@ -200,10 +230,15 @@ class ReferringClips(Dataset):
         positions = positions if annotated is None else np.asarray(annotated)[positions]
         return positions, place if self.has_single_labels else None
 
-    def _read_masks(self, rows: list[dict[str, Any]], positions: Sequence[int]) -> np.ndarray:
-        """`(num_expressions, num_frames, height, width)`; a frame that occurs twice is read once."""
+    def _read_masks(self, rows: list[dict[str, Any]], positions: Sequence[int]) -> list[np.ndarray]:
+        """`(num_objects, num_frames, height, width)` of each row; a frame that occurs twice is read once.
+
+        Objects that are not asked for apart are one.
+        """
         distinct, order = np.unique(positions, return_inverse=True)
-        return np.stack([load_masks(row, self.root, distinct)[order] for row in rows])
+        if self.object_masks:
+            return [load_target_masks(row, self.root, distinct)[:, order] for row in rows]
+        return [load_masks(row, self.root, distinct)[None, order] for row in rows]
 
     def _read_frames(self, row: dict[str, Any], positions: Sequence[int]) -> np.ndarray:
         distinct, order = np.unique(positions, return_inverse=True)
@@ -229,6 +264,48 @@ class ConcatClips(Dataset):
         number = int(np.searchsorted(self.ends, index, side="right"))
         begin = int(self.ends[number - 1]) if number else 0
         return self.parts[number][epoch, index - begin, clip_length]
+
+
+class MixedClips(Dataset):
+    """Several data sets of clips, each of which is seen as often as its weight says, whatever its size.
+
+    An epoch has all samples of the first, and of each other one as many as its weight relative to the first allows:
+    the next ones in a random order, in which all come once before any comes again.
+
+    Args:
+        parts: Data sets that are asked for `(epoch, index, clip_length)`.
+        weights: One for each.
+        seed: Seed of the orders.
+    """
+
+    def __init__(self, parts: Sequence[Dataset], weights: Sequence[float], seed: int = 0):
+        self.parts, self.seed = list(parts), seed
+        first = len(self.parts[0]) / weights[0]
+        self.counts = [max(1, round(first * weight)) for weight in weights]
+        self.ends = np.cumsum(self.counts)
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, key: tuple[int, int, int]) -> dict[str, Any]:
+        epoch, index, clip_length = key
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        part, count = self.parts[number], self.counts[number]
+        seen = epoch * count + index - int(self.ends[number]) + count
+        passes, place = divmod(seen, len(part))
+        return part[passes, int(self._order(number, passes)[place]), clip_length]
+
+    def _order(self, number: int, passes: int) -> np.ndarray:
+        if self._orders.get(number, (None,))[0] != passes:
+            generator = np.random.default_rng([self.seed, number, passes])
+            self._orders[number] = passes, generator.permutation(len(self.parts[number]))
+        return self._orders[number][1]
+
+
+def _is_absent(row: dict[str, Any]) -> bool:
+    """Whether the expression is about nothing that is there."""
+    return row["object_ids"] == []
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -97,6 +97,30 @@ def sample_anchor_clip(
     return frames[::-1].copy() if generator.random() < reverse_probability else frames
 
 
+def sample_neighbor_clip(
+    num_frames: int, clip_length: int, center: int, generator: np.random.Generator, radius: int = 10
+) -> np.ndarray:
+    """Draw a clip of a frame and others near it, as SSA is trained; some may occur more than once.
+
+    Args:
+        num_frames: Frames of the video.
+        clip_length: Frames of the clip.
+        center: Frame that the clip must contain.
+        generator: Source of the draw.
+        radius: Largest distance from the center.
+
+    Returns:
+        `(clip_length,)` frame indices in ascending order.
+    """
+    if clip_length < 1 or not 0 <= center < num_frames:
+        raise ValueError(
+            f"got clip_length {clip_length} and center {center} of {num_frames} frames, expected at least one frame "
+            "and a center inside the video"
+        )
+    near = generator.integers(max(0, center - radius), min(num_frames, center + radius + 1), clip_length - 1)
+    return np.sort(np.append(near, center))
+
+
 def window_starts(num_frames: int, clip_length: int) -> list[int]:
     """First frames of the consecutive windows of a video, as SOC trains on them.
 

@@ -20,7 +20,8 @@ RLE = {"size": List(Value("int32")), "counts": Value("string")}
 
 # `frames` are names in order; `media_dir` and `mask_dir` are relative to the root given to builder and transform, so
 # that moving the data does not invalidate rows. `masks` and `boxes` (xyxy in pixels) have an entry for each frame,
-# None where the target is absent; all of `boxes` is None where a benchmark comes with masks only. None in
+# None where the target is absent; all of `boxes` is None where a benchmark comes with masks only. `masks` are unions;
+# `target_masks` has the same for each of several targets, and is None for one, or if masks are not in the row. None in
 # `object_ids` means unknown and [] no target; in `annotated_frames` it means all.
 FEATURES = Features(
     {
@@ -38,6 +39,7 @@ FEATURES = Features(
         "mask_kind": Value("string"),
         "mask_dir": Value("string"),
         "masks": List(RLE),
+        "target_masks": List(List(RLE)),
         "boxes": List(List(Value("float64"))),
         "annotated_frames": List(Value("int32")),
         "height": Value("int32"),

@@ -16,8 +16,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,10 @@ from hf_rvos.data.media import iter_clips, load_clip
 from hf_rvos.metrics.folders import MISSING, missing_files, raise_missing, read_masks
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.pipelines.referring_video_segmentation import DEFAULT_CLIP_LENGTH
+from hf_rvos.pipelines.selection import choose_multi_target, choose_score_threshold
+from hf_rvos.pipelines.whole_video import sees_whole_videos, segment_whole_video
 from hf_rvos.utils.files import check_name
+from hf_rvos.utils.streams import Spool, read_ahead
 
 
 GROUPINGS = ("video", "one-per-object", "single")
@@ -66,23 +68,23 @@ class ClipPrediction:
 
     Args:
         positions: Frames of the clip, as positions in the `frames` of the rows.
-        frames: Their pixels, `(num_frames, height, width, 3)` uint8.
+        frame_size: Their height and width.
         outputs: Of the model, for all expressions.
-        input_size: `(height, width)` of the frames after resizing, if they were padded after it.
+        input_size: `(height, width)` of the frames after resizing and before padding.
         processor: What enlarges the masks.
         threshold: Probability above which a pixel belongs to the object.
+        multi_target: Whether an expression may have been answered by several queries.
+        absent: Expressions that are not in the video; their masks are empty.
     """
 
     positions: range
-    frames: np.ndarray
+    frame_size: tuple[int, int]
     outputs: ReferringVideoSegmentationOutput
-    input_size: tuple[int, int] | None
+    input_size: tuple[int, int]
     processor: Any
     threshold: float
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        return self.frames.shape[1:3]
+    multi_target: bool = False
+    absent: frozenset[int] = frozenset()
 
     def track(self, index: int) -> dict[str, Any]:
         """Masks `(num_frames, height, width)` of an expression at the size of the video, its score and the like."""
@@ -90,9 +92,11 @@ class ClipPrediction:
             self._of_expression(index),
             threshold=self.threshold,
             target_sizes=[self.frame_size],
-            input_sizes=self.input_size and [self.input_size],
+            input_sizes=[self.input_size],
+            multi_target=self.multi_target,
         )[0]
-        return track | {"masks": track["masks"].cpu().numpy()}
+        masks = track["masks"].cpu().numpy()
+        return track | {"masks": np.zeros_like(masks) if index in self.absent else masks}
 
     def label_maps(self, groups: list[list[int]]) -> Iterator[np.ndarray]:
         """For each group of expressions the map of its objects, 1 for the first, uint8 at the size of the video."""
@@ -107,7 +111,7 @@ class ClipPrediction:
         detections = self.processor.post_process_instance_segmentation(
             self._of_expression(index),
             target_sizes=[self.frame_size],
-            input_sizes=self.input_size and [self.input_size],
+            input_sizes=[self.input_size],
             threshold=self.threshold,
             resize_logits=resize_logits,
         )[0]
@@ -118,7 +122,7 @@ class ClipPrediction:
         outputs = self.outputs
         return ReferringVideoSegmentationOutput(
             logits=outputs.logits[one],
-            pred_boxes=outputs.pred_boxes[one],
+            pred_boxes=None if outputs.pred_boxes is None else outputs.pred_boxes[one],
             pred_masks=outputs.pred_masks[one],
             query_index=None if outputs.query_index is None else outputs.query_index[one],
             mask_stride=outputs.mask_stride,
@@ -132,8 +136,15 @@ class ModelPredictor:
         model: A model for referring video segmentation, in evaluation mode.
         processor: Its processor.
         threshold: Probability above which a pixel belongs to the object.
-        clip_length: Frames that go through the model together. The query of an expression is chosen for each clip.
+        clip_length: Frames that go through the model together; the query of an expression is chosen for each clip. If
+            None, 36, or the whole video for a model that chooses for it.
         grouping: Which expressions a model such as Fast SgMg is asked together, see `group_expressions`.
+        multi_target: Whether an expression may refer to several objects; `"auto"` for what the configuration says.
+            Protocols that merge objects into one map ask for one.
+        score_threshold: Masks of an expression are empty if its score, averaged over the video, is not above this
+            probability; `"auto"` for that of the configuration. None for an answer in any case; with several targets,
+            which are told by their scores, it means `"auto"`, and each clip decides. Single frames and maps of
+            objects do not depend on it.
     """
 
     def __init__(
@@ -141,10 +152,12 @@ class ModelPredictor:
         model: Any,
         processor: Any,
         threshold: float = 0.5,
-        clip_length: int = DEFAULT_CLIP_LENGTH,
+        clip_length: int | None = None,
         grouping: str = "video",
+        multi_target: bool | str = "auto",
+        score_threshold: float | str | None = None,
     ):
-        if clip_length < 1:
+        if clip_length is not None and clip_length < 1:
             raise ValueError(f"clip_length is {clip_length}, expected at least 1 frame")
         group_expressions([], grouping)  # refuses an unknown one before any work
         self.model = model
@@ -152,7 +165,11 @@ class ModelPredictor:
         self.processor = processor
         self.threshold = threshold
         self.clip_length = clip_length
+        if clip_length is None and not sees_whole_videos(model):
+            self.clip_length = DEFAULT_CLIP_LENGTH
         self.grouping = grouping
+        self.multi_target = choose_multi_target(model.config, multi_target)
+        self.score_threshold = choose_score_threshold(model.config, score_threshold, self.multi_target)
         self.text_column = "expression"  # or what `prepare` finds in the protocol
 
     def prepare(self, rows: Iterable[Mapping[str, Any]], protocol: Any) -> dict[str, Any]:
@@ -166,6 +183,8 @@ class ModelPredictor:
             What the numbers depend on besides, for reports.
         """
         self.text_column = protocol.text_column
+        if protocol.merges_objects:
+            self.multi_target = False
         return {}
 
     def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[ClipPrediction]:
@@ -176,10 +195,21 @@ class ModelPredictor:
             root: Folder of the data set.
         """
         length = len(rows[0]["frames"])
-        clips = [range(start, min(start + self.clip_length, length)) for start in range(0, length, self.clip_length)]
-        extra = self._text_inputs(rows)
-        for positions, frames in _read_ahead(rows[0], root, clips):
-            yield self._predict(positions, frames, extra, queries="best")
+        clip_length = self.clip_length or self.model.config.frames_at_once
+        clips = [range(start, min(start + clip_length, length)) for start in range(0, length, clip_length)]
+        frames = iter_clips(rows[0], root, clips)
+        if self.clip_length is None:
+            predictions = self._whole_video(rows, clips, frames)
+        else:
+            extra = self._text_inputs(rows)
+            queries = {"queries": "best"}
+            if self.multi_target:
+                queries = {"queries": "referred", "score_threshold": self.score_threshold}
+            predictions = (self._predict(*clip, extra | queries) for clip in zip(clips, read_ahead(frames)))
+        if self.score_threshold is None or self.multi_target:
+            yield from predictions
+        else:
+            yield from _without_absent(predictions, self.score_threshold, self.model.device)
 
     def annotated_frame(
         self, rows: Sequence[Mapping[str, Any]], root: Path | None, window: Sequence[int], position: int
@@ -194,8 +224,8 @@ class ModelPredictor:
         """
         frames = load_clip(rows[0], root, list(window))
         annotated = torch.tensor([position], device=self.model.device)
-        extra = self._text_inputs(rows) | {"annotated_frames": annotated}
-        return self._predict(range(window[position], window[position] + 1), frames, extra, queries="all")
+        extra = self._text_inputs(rows) | {"annotated_frames": annotated, "queries": "all"}
+        return self._predict(range(window[position], window[position] + 1), frames, extra)
 
     @torch.inference_mode()
     def _text_inputs(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
@@ -210,35 +240,90 @@ class ModelPredictor:
             inputs["group_index"] = torch.tensor(group_expressions(targets, self.grouping), device=device)
         return inputs
 
-    @torch.inference_mode()
-    def _predict(self, positions: range, frames: np.ndarray, extra: dict[str, Any], queries: str) -> ClipPrediction:
+    def _pixels(self, frames: np.ndarray) -> tuple[torch.Tensor, torch.Tensor | None, tuple[int, int]]:
+        """Inputs of the model, and the size of the frames without padding."""
         pixels = self.processor.video_processor(videos=frames, return_tensors="pt")
-        pixel_mask, input_size = pixels["pixel_mask"], None
+        pixel_mask = pixels["pixel_mask"]
+        input_size = self.processor.video_processor.unpadded_sizes(pixel_mask)[0][1:]
         if pixel_mask.all():  # nothing is padded, and the model has less to compute without a mask
             pixel_mask = None
-        else:
-            input_size = self.processor.video_processor.unpadded_sizes(pixel_mask)[0][1:]
-            pixel_mask = pixel_mask.to(self.model.device)
+        return pixels["pixel_values_videos"].to(self.model.dtype), pixel_mask, input_size
+
+    @torch.inference_mode()
+    def _predict(self, positions: range, frames: np.ndarray, extra: dict[str, Any]) -> ClipPrediction:
+        pixel_values_videos, pixel_mask, input_size = self._pixels(frames)
         outputs = self.model(
-            pixel_values_videos=pixels["pixel_values_videos"].to(self.model.device, self.model.dtype),
-            pixel_mask=pixel_mask,
-            queries=queries,
+            pixel_values_videos=pixel_values_videos.to(self.model.device),
+            pixel_mask=None if pixel_mask is None else pixel_mask.to(self.model.device),
             **extra,
         )
-        return ClipPrediction(positions, frames, outputs, input_size, self.processor, self.threshold)
+        return self._clip(positions, frames.shape[1:3], outputs, input_size)
+
+    def _clip(
+        self,
+        positions: range,
+        frame_size: tuple[int, int],
+        outputs: ReferringVideoSegmentationOutput,
+        input_size: tuple[int, int],
+    ) -> ClipPrediction:
+        # Detections take all queries, whatever they are asked for.
+        multi_target = self.multi_target and outputs.query_index is not None
+        return ClipPrediction(positions, frame_size, outputs, input_size, self.processor, self.threshold, multi_target)
+
+    def _whole_video(
+        self, rows: Sequence[Mapping[str, Any]], pieces: Sequence[range], frames: Iterator[np.ndarray]
+    ) -> Iterator[ClipPrediction]:
+        """Predict for all frames of a video; masks at the size of the model wait until all expressions are there."""
+        sizes = []
+
+        def pixels() -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+            for frame_size, part in read_ahead((piece.shape[1:3], self._pixels(piece)) for piece in frames):
+                sizes.append((frame_size, part[2]))
+                yield part[:2]
+
+        text_features = self._text_inputs(rows)["text_features"]
+        options = (self.multi_target, self.score_threshold)
+        names = ("logits", "pred_masks", "query_index")
+        with Spool() as drawn:
+            for outputs in segment_whole_video(self.model, pixels(), text_features, *options):
+                drawn.append(**{name: outputs[name] for name in names})
+            for number, (positions, (frame_size, input_size)) in enumerate(zip(pieces, sizes)):
+                answers = [drawn[index * len(pieces) + number] for index in range(len(rows))]
+                joined = {name: _stack([answer[name] for answer in answers]).to(self.model.device) for name in names}
+                outputs = ReferringVideoSegmentationOutput(**joined)
+                yield self._clip(positions, frame_size, outputs, input_size)
 
 
-def _read_ahead(
-    row: Mapping[str, Any], root: Path | None, clips: Sequence[range]
-) -> Iterator[tuple[range, np.ndarray]]:
-    """Frames of each clip; those of the next one are read in the background."""
-    with ThreadPoolExecutor(1) as reader:
-        frames_of_clips = iter_clips(row, root, clips)
-        upcoming = reader.submit(next, frames_of_clips)
-        for positions in clips:
-            frames = upcoming.result()
-            upcoming = reader.submit(next, frames_of_clips, None)
-            yield positions, frames
+def _stack(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Join tensors along the first axis; where the second has another length it is filled with -1."""
+    length = max(part.shape[1] for part in parts) if parts[0].ndim > 1 else None
+    if length is None or all(part.shape[1] == length for part in parts):
+        return torch.cat(parts)
+    joined = parts[0].new_full((len(parts), length, *parts[0].shape[2:]), -1)
+    for row, part in zip(joined, parts):
+        row[: part.shape[1]] = part[0]
+    return joined
+
+
+def _without_absent(
+    clips: Iterator[ClipPrediction], score_threshold: float, device: torch.device
+) -> Iterator[ClipPrediction]:
+    """The same clips with what is not in the video told, which is known after the last of them."""
+    waiting, totals, num_frames = [], 0, 0
+    with Spool() as spool:
+        for clip in clips:
+            outputs = clip.outputs
+            scores = outputs.logits.float().sigmoid().mean(2).amax(-1)  # (E, Q)
+            totals = totals + scores.gather(1, outputs.query_index[:, None])[:, 0].double() * len(clip.positions)
+            num_frames += len(clip.positions)
+            spool.append(**{name: outputs.get(name) for name in ("logits", "pred_boxes", "pred_masks", "query_index")})
+            stride = outputs.mask_stride
+            waiting.append(replace(clip, outputs=ReferringVideoSegmentationOutput(mask_stride=stride)))
+        absent = frozenset((totals / num_frames <= score_threshold).nonzero()[:, 0].tolist())
+        for number, clip in enumerate(waiting):
+            tensors = {name: None if part is None else part.to(device) for name, part in spool[number].items()}
+            outputs = ReferringVideoSegmentationOutput(**tensors, mask_stride=clip.outputs.mask_stride)
+            yield replace(clip, outputs=outputs, absent=absent)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 PROTOCOLS = ("official", "per-expression")
 FRAMES_SHOWN = 4  # of a video in a picture
 # Frames around the annotated one, and where that is among them, as each model was published with.
-WINDOWS = {"soc": (8, "middle")}
+WINDOWS = {"soc": (8, "middle"), "ssa": (1, "first")}
 DEFAULT_WINDOW = (5, "first")
 
 
@@ -343,7 +343,7 @@ class Detections(Protocol):
 
     def __init__(self, has_truth: bool = True, model_type: str | None = None):
         super().__init__(has_truth)
-        self.resize_logits = model_type in ("sgmg", "fast_sgmg")
+        self.resize_logits = model_type in ("sgmg", "fast_sgmg", "ssa")
 
     @abstractmethod
     def seen_frames(self, rows: Sequence[Row]) -> tuple[Sequence[int], int]:

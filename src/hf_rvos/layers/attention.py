@@ -54,16 +54,19 @@ class MultiHeadAttention(nn.Module):
             query: `(batch_size, num_queries, hidden_size)`, already projected.
             key: `(batch_size, num_keys, hidden_size)`, already projected.
             value: same shape as `key`, already projected.
-            key_mask: `(batch_size, num_keys)`, True at the keys that may be looked at. None allows all.
+            key_mask: `(batch_size, num_keys)`, or `(batch_size, num_queries, num_keys)` where queries differ, True at
+                the keys that may be looked at. None allows all.
 
         Returns:
             Same shape as `query`.
         """
+        if key_mask is not None:
+            key_mask = key_mask[:, None, None] if key_mask.ndim == 2 else key_mask[:, None]
         attended = F.scaled_dot_product_attention(
             self.split_heads(query),
             self.split_heads(key),
             self.split_heads(value),
-            attn_mask=None if key_mask is None else key_mask[:, None, None, :],
+            attn_mask=key_mask,
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out_proj(attended.transpose(1, 2).flatten(2))

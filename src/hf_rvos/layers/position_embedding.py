@@ -29,7 +29,7 @@ TEMPERATURE = 10000.0
 EPSILON = 1e-6
 
 
-def _sine_code(angles: torch.Tensor, num_channels: int) -> torch.Tensor:
+def sine_code(angles: torch.Tensor, num_channels: int) -> torch.Tensor:
     """`(...)` angles to `(..., num_channels)`: sines in even channels, cosines in odd ones."""
     channels = torch.arange(num_channels, dtype=torch.float32, device=angles.device)
     frequencies = TEMPERATURE ** (2 * torch.div(channels, 2, rounding_mode="floor") / num_channels)
@@ -49,7 +49,7 @@ def word_position_embedding(attention_mask: torch.Tensor, num_channels: int) -> 
         real words, so a code depends on the length of its expression but not on the padding.
     """
     count = attention_mask.cumsum(1, dtype=torch.float32)
-    return _sine_code(count / (count[:, -1:] + EPSILON) * (2 * math.pi), num_channels)
+    return sine_code(count / (count[:, -1:] + EPSILON) * (2 * math.pi), num_channels)
 
 
 def pixel_position_embedding(pixel_mask: torch.Tensor, num_channels: int) -> torch.Tensor:
@@ -66,7 +66,7 @@ def pixel_position_embedding(pixel_mask: torch.Tensor, num_channels: int) -> tor
     rows, columns = mask.cumsum(1), mask.cumsum(2)
     rows = (rows - 0.5) / (rows[:, -1:, :] + EPSILON) * (2 * math.pi)
     columns = (columns - 0.5) / (columns[:, :, -1:] + EPSILON) * (2 * math.pi)
-    return torch.cat((_sine_code(rows, num_channels // 2), _sine_code(columns, num_channels // 2)), dim=-1)
+    return torch.cat((sine_code(rows, num_channels // 2), sine_code(columns, num_channels // 2)), dim=-1)
 
 
 @remembered

@@ -47,16 +47,16 @@ def count_items(labels: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch
 
 
 def average_over_processes(count: torch.Tensor) -> torch.Tensor:
-    """Counts, averaged over the processes of a distributed run, at least 1."""
+    """Counts, averaged over the processes of a distributed run."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(count)
         count = count / torch.distributed.get_world_size()
-    return count.clamp(min=1)
+    return count
 
 
 def count_valid_frames(valid_frames: torch.Tensor) -> torch.Tensor:
     """Frames with an object in the batch, averaged over the processes of a distributed run, at least 1."""
-    return average_over_processes(valid_frames.sum())
+    return average_over_processes(valid_frames.sum()).clamp(min=1)
 
 
 def referring_segmentation_loss(

@@ -207,8 +207,8 @@ def summarize_expressions(rows: Sequence[Mapping[str, Any]], protocol: str = "re
         The means of all scores, `protocol`, `num_expressions`, `num_frames`, if known `num_missing_frames`, and
         `types`, the means and number of each `expression_type`. For "mevis" also `j_and_f_target`, over the
         expressions that have a target; `n_acc`, the share of the others for which nothing is predicted; `t_acc`, the
-        share of those with a target for which something is; and `final`, the mean of `j_and_f`, `n_acc` and `t_acc`.
-        A mean of no expressions is NaN.
+        share of those with a target for which something is; and `final`, the mean of `j_and_f`, `n_acc` and `t_acc`;
+        its types have `n_acc` and `t_acc`, too. A mean of no expressions is NaN.
 
     Raises:
         ValueError: if there are no rows, an expression is there twice, or its type is none of the protocol's.
@@ -236,6 +236,9 @@ def summarize_expressions(rows: Sequence[Mapping[str, Any]], protocol: str = "re
     summary = {"protocol": protocol, **means}
     if protocol == "mevis":
         summary |= _no_target_scores(rows, means["j_and_f"])
+        for name, numbers in by_type.items():
+            of_type = _no_target_scores(groups[name], numbers["j_and_f"])
+            numbers |= {key: of_type[key] for key in ("n_acc", "t_acc")}
     summary |= {"num_expressions": len(rows), "num_frames": sum(row["num_frames"] for row in rows)}
     if all("num_missing_frames" in row for row in rows):
         summary["num_missing_frames"] = sum(row["num_missing_frames"] for row in rows)

@@ -15,7 +15,7 @@
 
 A video goes through the model clip by clip. Frames are decoded when their clip comes and forgotten after it, and
 masks are cut (and compressed, with `output_format="rle"`) before the next one, so that the length of a video costs no
-memory beyond what is returned.
+memory beyond what is returned. Models that choose for a whole video see it in pieces, with the same effect.
 """
 
 import os
@@ -25,11 +25,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import BatchFeature
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
+from hf_rvos.pipelines.selection import (
+    check_score_threshold,
+    check_threshold,
+    choose_multi_target,
+    choose_score_threshold,
+)
+from hf_rvos.pipelines.whole_video import sees_whole_videos, segment_whole_video
 from hf_rvos.utils.logging import get_logger, warn_once
+from hf_rvos.utils.streams import read_ahead
 from hf_rvos.utils.video_io import VideoReader, open_video
 
 
@@ -76,6 +85,7 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
     The text is encoded once for a video and the frames of a clip once for all sentences. As in the published
     evaluation, the best query of each sentence is chosen for each clip alone and the clips are put one after the
     other. With `clip_overlap`, neighbouring clips share frames, whose mask logits, scores and boxes are averaged.
+    A model that chooses for a whole video, such as SSA, sees all of it unless there is a `clip_length`.
 
     Example:
         >>> import hf_rvos
@@ -105,8 +115,18 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
                 One sentence or several.
             threshold (`float`, *optional*, defaults to 0.5):
                 Probability above which a pixel belongs to the object, in (0, 1).
-            clip_length (`int`, *optional*, defaults to 36):
-                Frames that go through the model together.
+            multi_target (`bool` or `str`, *optional*, defaults to `"auto"`):
+                Whether a sentence may refer to several objects, whose masks are then one; `"auto"` for what the
+                configuration of the model says. Only models such as SSA can be asked for several.
+            score_threshold (`float` or `str`, *optional*):
+                A sentence whose score is not above this probability is not in the video: its masks are empty, its
+                boxes zero, and its score is kept. `"auto"` for `score_threshold` of the model's configuration, see
+                `hf-rvos calibrate`. None for an answer in any case; with several targets, which are told by their
+                scores, None means `"auto"`. The score of the whole video decides, however many clips it has; with
+                several targets a sentence is in the video if it is in one of its clips.
+            clip_length (`int`, *optional*):
+                Frames that go through the model together. None means 36, or the whole video for a model that chooses
+                for it.
             clip_overlap (`int`, *optional*, defaults to 0):
                 Frames that two neighbouring clips share, at most half of `clip_length`.
             output_format (`str`, *optional*, defaults to `"mask"`):
@@ -116,11 +136,13 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             `list[dict]`: one for each sentence (a list of such lists for several videos), with
 
             - `"text"` (`str`): the sentence.
-            - `"score"` (`float`): probability that the video shows what it describes, the mean over the frames.
+            - `"in_video"` (`bool`): whether the video shows what it describes; True without `score_threshold`.
+            - `"score"` (`float`): the probability of that, the mean over the frames.
             - `"frame_scores"` (`(num_frames,)`): the same for each frame.
             - `"masks"` (boolean, `(num_frames, height, width)`): at the size of the video; or the dicts.
             - `"boxes"` (`(num_frames, 4)`): xyxy in pixels of the video, as the model predicts them, cut at the
-              borders. A frame without the object has a box too; its score tells.
+              borders. A frame without the object has a box too; its score tells. A model without boxes gets those of
+              its masks, zeros for empty ones.
             - `"timestamps"` (`(num_frames,)`): seconds.
 
         Raises:
@@ -138,7 +160,8 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
         """Segment one video and give the results clip by clip, while the rest is not yet decoded.
 
         Args:
-            video, text, kwargs: As in a call for one video.
+            video, text, kwargs: As in a call for one video, with `clip_length` 36 for every model. What is not in a
+                clip may be in another: each clip decides on its own.
 
         Returns:
             Iterator of `dict`: `"frames"` (uint8, `(num_frames, height, width, 3)`), `"timestamps"` `(num_frames,)`,
@@ -149,7 +172,7 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
         return self._segment_clips(
             {"video": video, "text": text},
             {**self._preprocess_params, **preprocess_params},
-            {**self._forward_params, **forward_params},
+            self._choose({**self._forward_params, **forward_params}),
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
@@ -160,6 +183,8 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
     def _sanitize_parameters(
         self,
         threshold: float | None = None,
+        multi_target: bool | str | None = None,
+        score_threshold: float | str | None = None,
         clip_length: int | None = None,
         clip_overlap: int | None = None,
         output_format: str | None = None,
@@ -167,11 +192,17 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
     ) -> tuple[dict, dict, dict]:
         if unknown:
             raise TypeError(
-                f"unknown option {', '.join(unknown)}; expected threshold, clip_length, clip_overlap or output_format"
+                f"unknown option {', '.join(unknown)}; expected threshold, multi_target, score_threshold, "
+                "clip_length, clip_overlap or output_format"
             )
         preprocess_params, forward_params = {}, {}
         if threshold is not None:
             forward_params["threshold"] = check_threshold(threshold)
+        if multi_target is not None:
+            choose_multi_target(self.model.config, multi_target)  # refuses what the model cannot do
+            forward_params["multi_target"] = multi_target
+        if score_threshold is not None:
+            forward_params["score_threshold"] = check_score_threshold(score_threshold)
         if output_format is not None:
             if output_format not in OUTPUT_FORMATS:
                 raise ValueError(f'output_format is {output_format!r}, expected "mask" or "rle"')
@@ -184,6 +215,15 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             preprocess_params["clip_overlap"] = clip_overlap
         return preprocess_params, forward_params, {}
 
+    def _choose(self, forward_params: dict) -> dict:
+        """Options of `_forward`: what `"auto"` and None mean for this model."""
+        multi_target = choose_multi_target(self.model.config, forward_params.get("multi_target", "auto"))
+        score_threshold = forward_params.get("score_threshold")
+        return forward_params | {
+            "multi_target": multi_target,
+            "score_threshold": choose_score_threshold(self.model.config, score_threshold, multi_target),
+        }
+
     def preprocess(
         self, inputs: dict[str, Any], clip_length: int = DEFAULT_CLIP_LENGTH, clip_overlap: int = 0
     ) -> Iterator[dict[str, Any]]:
@@ -192,24 +232,11 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             raise ValueError(
                 f"clip_overlap is {clip_overlap}, expected 0 to half of clip_length ({clip_length}) frames"
             )
-        if not isinstance(inputs, dict) or "video" not in inputs or inputs.get("text") is None:
-            raise ValueError(
-                'text is missing: call with a video and text="...", or with {"video": ..., "text": ...} for each video'
-            )
-        texts = [inputs["text"]] if isinstance(inputs["text"], str) else list(inputs["text"])
-        tokens = self.processor(text=texts, return_tensors="pt")
+        texts, tokens = self._tokenize(inputs)
         state = _VideoState()
         for frames, timestamps, is_last in _clips(open_video(inputs["video"]), clip_length, clip_overlap):
-            pixels = self.processor.video_processor(videos=frames, return_tensors="pt")
-            pixel_mask, input_size = pixels["pixel_mask"], None
-            if pixel_mask.all():  # without padding the mask says nothing, and the model is faster without it
-                pixel_mask = None
-            else:
-                input_size = tuple(int(pixel_mask[0, 0].any(axis).sum()) for axis in (1, 0))
             yield {
-                "pixel_values_videos": pixels["pixel_values_videos"].to(self.dtype),
-                "pixel_mask": pixel_mask,
-                "input_size": input_size,
+                **self._prepare_frames(frames),
                 "input_ids": tokens["input_ids"],
                 "attention_mask": tokens["attention_mask"],
                 "texts": texts,
@@ -219,8 +246,31 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
                 "state": state,
             }
 
+    def _tokenize(self, inputs: dict[str, Any]) -> tuple[list[str], BatchFeature]:
+        if not isinstance(inputs, dict) or "video" not in inputs or inputs.get("text") is None:
+            raise ValueError(
+                'text is missing: call with a video and text="...", or with {"video": ..., "text": ...} for each video'
+            )
+        texts = [inputs["text"]] if isinstance(inputs["text"], str) else list(inputs["text"])
+        return texts, self.processor(text=texts, return_tensors="pt")
+
+    def _prepare_frames(self, frames: np.ndarray) -> dict[str, Any]:
+        pixels = self.processor.video_processor(videos=frames, return_tensors="pt")
+        pixel_mask = pixels["pixel_mask"]
+        return {
+            "pixel_values_videos": pixels["pixel_values_videos"].to(self.dtype),
+            # Without padding the mask says nothing, and the model is faster without it.
+            "pixel_mask": None if pixel_mask.all() else pixel_mask,
+            "input_size": tuple(int(pixel_mask[0, 0].any(axis).sum()) for axis in (1, 0)),
+        }
+
     def _forward(
-        self, model_inputs: dict[str, Any], threshold: float = 0.5, output_format: str = "mask"
+        self,
+        model_inputs: dict[str, Any],
+        threshold: float = 0.5,
+        output_format: str = "mask",
+        multi_target: bool = False,
+        score_threshold: float | None = None,
     ) -> dict[str, Any]:
         texts, frames, state = model_inputs["texts"], model_inputs["frames"], model_inputs["state"]
         if state.text_features is None:
@@ -232,37 +282,32 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             pixel_mask=model_inputs["pixel_mask"],
             video_index=torch.zeros(len(texts), dtype=torch.long, device=self.device),
             text_features=state.text_features,
-            queries="best",
+            **({"queries": "referred", "score_threshold": score_threshold} if multi_target else {"queries": "best"}),
         )
-        predictions = _best_query(outputs)
-        if state.tail is not None:
-            for name, shared in state.tail.items():
-                head = predictions[name][:, :, : shared.shape[2]]
-                head.add_(shared).div_(2)
         num_frames = len(frames) - model_inputs["num_shared"]
-        state.tail = {name: tensor[:, :, num_frames:] for name, tensor in predictions.items()}
-        predictions = {name: tensor[:, :, :num_frames] for name, tensor in predictions.items()}
-
-        height, width = frames.shape[1:3]
+        if multi_target:  # clips do not overlap
+            names = ("logits", "pred_boxes", "pred_masks", "query_index")
+            predictions = {name: outputs[name] for name in names if outputs.get(name) is not None}
+        else:
+            predictions = _best_query(outputs)
+            if state.tail is not None:
+                for name, shared in state.tail.items():
+                    head = predictions[name][:, :, : shared.shape[2]]
+                    head.add_(shared).div_(2)
+            state.tail = {name: tensor[:, :, num_frames:] for name, tensor in predictions.items()}
+            predictions = {name: tensor[:, :, :num_frames] for name, tensor in predictions.items()}
+        options = {
+            "threshold": threshold,
+            "multi_target": multi_target,
+            "score_threshold": None if multi_target else score_threshold,  # several are chosen by the model
+        }
         tracks = []
         for index, text in enumerate(texts):  # one by one, so that a single sentence is enlarged at a time
             of_sentence = {name: tensor[index : index + 1] for name, tensor in predictions.items()}
-            track = self.processor.post_process_referring_video_segmentation(
-                ReferringVideoSegmentationOutput(**of_sentence, mask_stride=outputs.mask_stride),
-                threshold=threshold,
-                target_sizes=[(height, width)],
-                input_sizes=model_inputs["input_size"] and [model_inputs["input_size"]],
-            )[0]
-            masks = track["masks"].cpu()
-            boxes = track["boxes"].clamp(min=0).minimum(track["boxes"].new_tensor([width, height, width, height]))
+            of_sentence = ReferringVideoSegmentationOutput(**of_sentence, mask_stride=outputs.mask_stride)
+            size = frames.shape[1:3]
             tracks.append(
-                {
-                    "text": text,
-                    "score": track["score"],
-                    "frame_scores": track["frame_scores"],
-                    "masks": _encode(masks) if output_format == "rle" else masks,
-                    "boxes": boxes,
-                }
+                self._make_track(text, of_sentence, size, model_inputs["input_size"], output_format, **options)
             )
         return {
             "frames": frames[:num_frames],
@@ -270,29 +315,65 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             "tracks": tracks,
         }
 
-    def postprocess(self, clips: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _make_track(
+        self,
+        text: str,
+        outputs: ReferringVideoSegmentationOutput,
+        size: tuple[int, int],
+        input_size: tuple[int, int],
+        output_format: str,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """What a clip says of a sentence, from the outputs for it alone."""
+        (track,) = self.processor.post_process_referring_video_segmentation(
+            outputs, target_sizes=[size], input_sizes=[input_size], **options
+        )
+        height, width = size
+        masks, boxes = track["masks"].cpu(), track["boxes"].cpu()
+        return {
+            "text": text,
+            "in_video": bool(track["query_indices"]),
+            "score": track["score"],
+            "frame_scores": track["frame_scores"].cpu(),
+            "masks": _encode(masks) if output_format == "rle" else masks,
+            "boxes": boxes.clamp(min=0).minimum(boxes.new_tensor([width, height, width, height])),
+        }
+
+    def postprocess(self, clips: list[dict[str, Any]], score_threshold: float | None = None) -> list[dict[str, Any]]:
         lengths = [len(clip["timestamps"]) for clip in clips]
         timestamps = torch.cat([clip["timestamps"] for clip in clips])
-        return [
-            {
+        tracks = []
+        for parts in zip(*(clip["tracks"] for clip in clips)):
+            track = {
                 "text": parts[0]["text"],
+                "in_video": any(part["in_video"] for part in parts),
                 "score": sum(part["score"] * length for part, length in zip(parts, lengths)) / sum(lengths),
                 "frame_scores": torch.cat([part["frame_scores"] for part in parts]),
                 "masks": _join_masks([part.pop("masks") for part in parts]),
                 "boxes": torch.cat([part["boxes"] for part in parts]),
                 "timestamps": timestamps,
             }
-            for parts in zip(*(clip["tracks"] for clip in clips))
-        ]
+            if score_threshold is not None and not track["score"] > score_threshold:
+                track |= {"in_video": False, "masks": _empty(track["masks"])}
+                track["boxes"].zero_()
+            tracks.append(track)
+        return tracks
 
     def run_single(
         self, inputs: dict[str, Any], preprocess_params: dict, forward_params: dict, postprocess_params: dict
     ) -> list[dict[str, Any]]:
+        options, score_threshold = self._choose(forward_params), None
+        if sees_whole_videos(self.model) and "clip_length" not in preprocess_params:
+            if preprocess_params.get("clip_overlap"):
+                raise ValueError("clip_overlap: there are no clips without clip_length, this model sees whole videos")
+            return self.postprocess(self._segment_whole_video(inputs, **options))
+        if not options["multi_target"]:  # what is not in a clip may be in the next: the end decides
+            score_threshold = options.pop("score_threshold")
         clips = []
-        for clip in self._segment_clips(inputs, preprocess_params, forward_params):
+        for clip in self._segment_clips(inputs, preprocess_params, options):
             del clip["frames"]
             clips.append(clip)
-        return self.postprocess(clips, **postprocess_params)
+        return self.postprocess(clips, score_threshold)
 
     def get_iterator(
         self,
@@ -312,15 +393,42 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
     def _segment_clips(
         self, inputs: dict[str, Any], preprocess_params: dict, forward_params: dict
     ) -> Iterator[dict[str, Any]]:
+        if forward_params["multi_target"] and preprocess_params.get("clip_overlap"):
+            raise ValueError("clip_overlap: answers of several queries cannot be averaged, expected 0")
         for model_inputs in self.preprocess(inputs, **preprocess_params):
             yield self.forward(model_inputs, **forward_params)
 
+    def _segment_whole_video(
+        self,
+        inputs: dict[str, Any],
+        threshold: float = 0.5,
+        output_format: str = "mask",
+        multi_target: bool = False,
+        score_threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """The pieces in which a model sees a whole video, in the form of clips."""
+        texts, tokens = self._tokenize(inputs)
+        reader = open_video(inputs["video"])
+        size, input_sizes, clips = (reader.height, reader.width), [], []
 
-def check_threshold(threshold: float) -> float:
-    """Return `threshold`, or raise ValueError if it is not inside (0, 1)."""
-    if not 0 < threshold < 1:
-        raise ValueError(f"threshold is {threshold}, expected a probability between 0 and 1, both excluded")
-    return threshold
+        def pieces() -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+            clips_of_frames = _clips(reader, self.model.config.frames_at_once, 0)
+            for timestamps, pixels in read_ahead((at, self._prepare_frames(it)) for it, at, _ in clips_of_frames):
+                clips.append({"timestamps": torch.tensor(timestamps, dtype=torch.float64), "tracks": []})
+                input_sizes.append(pixels["input_size"])
+                yield pixels["pixel_values_videos"], pixels["pixel_mask"]
+
+        with torch.inference_mode(), self.device_placement():
+            tokens = tokens.to(self.device)
+            text_features = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        options = {"threshold": threshold, "multi_target": multi_target}
+        if not multi_target:
+            options["score_threshold"] = score_threshold
+        parts = segment_whole_video(self.model, pieces(), text_features, multi_target, score_threshold)
+        for number, outputs in enumerate(parts):  # all pieces for the first sentence come first
+            text, clip = texts[number // len(clips)], clips[number % len(clips)]
+            clip["tracks"].append(self._make_track(text, outputs, size, input_sizes[0], output_format, **options))
+        return clips
 
 
 def _clips(reader: VideoReader, clip_length: int, clip_overlap: int) -> Iterator[tuple[np.ndarray, list[float], bool]]:
@@ -339,17 +447,24 @@ def _clips(reader: VideoReader, clip_length: int, clip_overlap: int) -> Iterator
 def _best_query(outputs: ReferringVideoSegmentationOutput) -> dict[str, torch.Tensor]:
     """Predictions of the chosen query alone, `(num_expressions, 1, num_frames, ...)` float32."""
     rows = torch.arange(len(outputs.query_index), device=outputs.query_index.device)
-    return {
-        "logits": outputs.logits[rows, outputs.query_index].unsqueeze(1).float(),
-        "pred_boxes": outputs.pred_boxes[rows, outputs.query_index].unsqueeze(1).float(),
-        "pred_masks": outputs.pred_masks.float(),
-    }
+    predictions = {"logits": outputs.logits[rows, outputs.query_index].unsqueeze(1).float()}
+    if outputs.pred_boxes is not None:
+        predictions["pred_boxes"] = outputs.pred_boxes[rows, outputs.query_index].unsqueeze(1).float()
+    return predictions | {"pred_masks": outputs.pred_masks.float()}
 
 
 def _encode(masks: torch.Tensor) -> list[dict[str, Any]]:
     from hf_rvos.ops.rle import encode_rle
 
     return encode_rle(masks.numpy())
+
+
+def _empty(masks: torch.Tensor | list[dict]) -> torch.Tensor | list[dict]:
+    """Empty masks in place of others."""
+    if isinstance(masks, torch.Tensor):
+        return masks.zero_()
+    (empty,) = _encode(torch.zeros(1, *masks[0]["size"], dtype=torch.bool))
+    return [dict(empty) for _ in masks]
 
 
 def _join_masks(parts: list[torch.Tensor] | list[list[dict]]) -> torch.Tensor | list[dict]:

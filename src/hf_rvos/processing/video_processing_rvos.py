@@ -14,7 +14,7 @@
 """Video processor of the referring models: frames in, padded clips out; model outputs in, masks out."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from transformers.utils import logging
 from transformers.video_processing_utils import BaseVideoProcessor
 from transformers.video_utils import VideoMetadata, make_batched_videos
 
-from hf_rvos.ops.boxes import cxcywh_to_xyxy, denormalize_boxes
+from hf_rvos.ops.boxes import boxes_from_masks, cxcywh_to_xyxy, denormalize_boxes
 from hf_rvos.ops.masks import merge_objects, resize_mask_logits, resize_masks
 
 
@@ -52,7 +52,9 @@ class RvosVideoProcessorKwargs(VideosKwargs, total=False):
     pad_to_multiple_of: int | None
 
 
-def resized_size(height: int, width: int, shortest_edge: int, longest_edge: int | None = None) -> tuple[int, int]:
+def resized_size(
+    height: int, width: int, shortest_edge: int, longest_edge: int | None = None, round_half_up: bool = False
+) -> tuple[int, int]:
     """Size of a frame after the resize that the released models were trained and evaluated with.
 
     Args:
@@ -61,14 +63,21 @@ def resized_size(height: int, width: int, shortest_edge: int, longest_edge: int 
         shortest_edge: Wanted length of the shorter side in pixels.
         longest_edge: Most pixels of the longer side; the shorter side gives way. None for no limit, as in the
             published evaluation on Ref-YouTube-VOS and Ref-DAVIS17.
+        round_half_up: Whether both sides are scaled alike and rounded, as published for SSA. If not, the longer side
+            follows from the shorter one and is rounded down.
 
     Returns:
-        `(height, width)`; the longer side is rounded down.
+        `(height, width)`.
     """
     short, long = sorted((height, width))
-    if longest_edge is not None and long / short * shortest_edge > longest_edge:
-        shortest_edge = max(1, round(longest_edge * short / long))
-    other_edge = int(shortest_edge * long / short)
+    is_too_long = longest_edge is not None and long / short * shortest_edge > longest_edge
+    if round_half_up:
+        scale = longest_edge / long if is_too_long else shortest_edge / short
+        shortest_edge, other_edge = (max(1, math.floor(edge * scale + 0.5)) for edge in (short, long))
+    else:
+        if is_too_long:
+            shortest_edge = max(1, round(longest_edge * short / long))
+        other_edge = int(shortest_edge * long / short)
     return (shortest_edge, other_edge) if height <= width else (other_edge, shortest_edge)
 
 
@@ -86,6 +95,12 @@ class RvosVideoProcessor(BaseVideoProcessor):
         pad_to_multiple_of (`int`, *optional*, defaults to 1):
             Height and width of a batch are rounded up to a multiple of this number of pixels: 1 for the published
             video evaluation, 32 for training and for A2D-Sentences, JHMDB-Sentences and RefCOCO.
+        round_half_up (`bool`, *optional*, defaults to `False`):
+            How sizes are rounded, see [`resized_size`]: True for SSA.
+        enlarge_masks_twice (`bool`, *optional*, defaults to `False`):
+            Whether mask logits are first resized to the padded frames that the model saw, cut to what is not padding,
+            and then resized to the size of the video, as published for SSA. If not, they are resized once, from their
+            grid to the size of the video. [`post_process_instance_segmentation`] has a way of its own.
         kwargs:
             All other options of a transformers video processor, such as `do_resize`, `image_mean` or `num_frames`.
     """
@@ -105,6 +120,8 @@ class RvosVideoProcessor(BaseVideoProcessor):
     do_pad = True
     do_sample_frames = False
     pad_to_multiple_of = 1
+    round_half_up = False
+    enlarge_masks_twice = False
 
     def preprocess(self, videos: Any, **kwargs: Unpack[RvosVideoProcessorKwargs]) -> BatchFeature:
         """Turn one video or a list of videos into the tensors of a model.
@@ -184,7 +201,8 @@ class RvosVideoProcessor(BaseVideoProcessor):
             Same leading dimensions and dtype as `image`.
         """
         if size.shortest_edge:
-            height, width = resized_size(*image.shape[-2:], size.shortest_edge, size.longest_edge)
+            edges = size.shortest_edge, size.longest_edge
+            height, width = resized_size(*image.shape[-2:], *edges, self.round_half_up)
             size = SizeDict(height=height, width=width)
         if image.dtype != torch.uint8 or image.device.type != "cpu" or not (size.height and size.width):
             return super().resize(image, size, resample=resample, antialias=antialias, **kwargs)
@@ -260,15 +278,19 @@ class RvosVideoProcessor(BaseVideoProcessor):
         target_sizes: list[tuple[int, int]] | None = None,
         input_sizes: list[tuple[int, int]] | None = None,
         num_frames: list[int] | None = None,
+        multi_target: bool = False,
+        score_threshold: float | None = None,
+        score_instances: bool = False,
     ) -> list[dict[str, Any]]:
-        """Turn mask logits into one binary mask track for each expression, as published for Ref-YouTube-VOS.
+        """Turn mask logits into one binary mask track for each expression, as published for Ref-YouTube-VOS or MeViS.
 
-        The query with the highest score, averaged over the clip, is taken; its logits are resized bilinearly from
-        their grid to the target size and cut at `threshold`.
+        A query scores what it says of the frames of the clip on average. For a single target the query with the
+        highest score is taken; its logits are resized bilinearly to the target size and cut at `threshold`. With
+        `multi_target` this is done for each query whose score is above `score_threshold`, and the track is the union.
 
         Args:
             outputs ([`ReferringVideoSegmentationOutput`]):
-                Raw outputs of the model, with the masks of all queries or of the best.
+                Raw outputs of the model, with the masks of all queries, of the best or of those referred to.
             threshold (`float`, *optional*, defaults to 0.5):
                 Probability above which a pixel belongs to the object.
             target_sizes (`list[tuple[int, int]]`, *optional*):
@@ -279,14 +301,27 @@ class RvosVideoProcessor(BaseVideoProcessor):
                 the batch was padded. If None, the whole grid is taken.
             num_frames (`list[int]`, *optional*):
                 Number of real frames of each expression's clip. If None, all are real.
+            multi_target (`bool`, *optional*, defaults to `False`):
+                Whether an expression may refer to several objects.
+            score_threshold (`float`, *optional*):
+                An expression without a query whose score is above it gets empty masks and keeps its score. None for an
+                answer in any case and, with `multi_target`, for 0.5, or for all queries of `outputs.query_index` if
+                that lists those referred to.
+            score_instances (`bool`, *optional*, defaults to `False`):
+                Whether to give `"instance_scores"`, too.
 
         Returns:
             `list[dict]`: one for each expression, with `"masks"` (boolean, `(num_frames, height, width)`), `"score"`
-            (`float`), `"frame_scores"` (`(num_frames,)`, probabilities), `"boxes"` (`(num_frames, 4)`, xyxy in pixels
-            of the masks) and `"query_index"` (`int`).
+            (`float`, of the best query), `"frame_scores"` (`(num_frames,)`, its probabilities), `"boxes"`
+            (`(num_frames, 4)`, xyxy in pixels of the masks, zeros for empty masks of such an expression), as the model
+            predicts them or, if it predicts none, around the mask of each frame, zeros where it is empty;
+            `"query_index"` (`int`, the best query) and `"query_indices"` (`list[int]`, those whose masks are shown).
+            `"instance_scores"` (`(num_shown,)`) are the scores of these queries times the mean probability of the
+            pixels inside their masks, at the size that the model saw.
 
         Raises:
-            ValueError: if `threshold` is not in (0, 1) or a list does not have one entry for each expression.
+            ValueError: if `threshold` is not in (0, 1), a list does not have one entry for each expression, or
+                `outputs` lacks masks that are needed.
 
         Example:
             >>> tracks = processor.post_process_referring_video_segmentation(outputs, target_sizes=[(480, 854)])
@@ -298,12 +333,39 @@ class RvosVideoProcessor(BaseVideoProcessor):
         input_sizes = _one_for_each("input_sizes", input_sizes, outputs)
         num_frames = _one_for_each("num_frames", num_frames, outputs)
         tracks = []
-        for index, target_size in enumerate(target_sizes):
-            track = _best_track(outputs, index, input_sizes[index], num_frames[index])
-            height, width = target_size or track["mask_logits"].shape[-2:]
-            masks = [part > cut for part in _enlarge(track.pop("mask_logits"), (height, width))]
-            track["boxes"] = denormalize_boxes(cxcywh_to_xyxy(track["boxes"]), (height, width))
-            tracks.append({"masks": torch.cat(masks), **track})
+        for index, (target_size, input_size) in enumerate(zip(target_sizes, input_sizes)):
+            scores, frame_scores = _score_queries(outputs, index, num_frames[index])
+            best, shown = _choose_queries(outputs, index, scores, multi_target, score_threshold)
+            stride = outputs.mask_stride or _MASK_STRIDE
+            masks = None
+            instance_scores = []
+            for query, row in shown.items():
+                mask_logits = outputs.pred_masks[index, row, : num_frames[index]]
+                drawn = [part > cut for part in self._enlarge(mask_logits, target_size, input_size, stride)]
+                drawn = torch.cat(drawn)
+                masks = drawn if masks is None else masks.logical_or_(drawn)
+                if score_instances:
+                    confidence = _mean_inside(mask_logits, input_size, stride)
+                    instance_scores.append(scores[query] * confidence)
+            if masks is None:
+                size = target_size or _cropped_grid(outputs.pred_masks, input_size, stride)
+                masks = torch.zeros(len(frame_scores[best]), *size, dtype=torch.bool, device=scores.device)
+            if outputs.pred_boxes is None:
+                boxes = boxes_from_masks(masks)
+            else:
+                boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, best, : num_frames[index]].float())
+                boxes = denormalize_boxes(boxes, masks.shape[-2:]) * bool(shown)
+            track = {
+                "masks": masks,
+                "score": float(scores[best]),
+                "frame_scores": frame_scores[best],
+                "query_index": best,
+                "query_indices": list(shown),
+                "boxes": boxes,
+            }
+            if score_instances:
+                track["instance_scores"] = torch.stack(instance_scores) if shown else scores.new_zeros(0)
+            tracks.append(track)
         return tracks
 
     @torch.no_grad()
@@ -335,10 +397,15 @@ class RvosVideoProcessor(BaseVideoProcessor):
             i + 1 the object of the group's expression i.
         """
         groups = object_groups if object_groups is not None else [list(range(len(outputs.logits)))]
-        tracks = {index: _best_track(outputs, index, input_size) for group in groups for index in group}
+        stride = outputs.mask_stride or _MASK_STRIDE
         label_maps = []
         for group in groups:
-            enlarged = [_enlarge(tracks[index]["mask_logits"], target_size) for index in group]
+            enlarged = []
+            for index in group:
+                scores, _ = _score_queries(outputs, index)
+                _, shown = _choose_queries(outputs, index, scores)
+                (row,) = shown.values()
+                enlarged.append(self._enlarge(outputs.pred_masks[index, row], target_size, input_size, stride))
             parts = [merge_objects(torch.stack(logits).sigmoid_()) for logits in zip(*enlarged)]
             label_maps.append(torch.cat(parts))
         return label_maps
@@ -369,12 +436,14 @@ class RvosVideoProcessor(BaseVideoProcessor):
             threshold (`float`, *optional*, defaults to 0.5):
                 Probability above which a pixel belongs to the object.
             resize_logits (`bool`, *optional*, defaults to `False`):
-                Whether logits are resized to the target size, as published for SgMg, or masks, as for ReferFormer.
+                Whether logits are resized to the target size, as published for SgMg and SSA, or masks, as for
+                ReferFormer.
 
         Returns:
             `list[dict]`: one for each expression, best detection first, with `"scores"` `(num_queries,)`,
             `"class_labels"` `(num_queries,)`, `"query_indices"` `(num_queries,)`, `"boxes"` `(num_queries, 4)` xyxy in
-            pixels of the target size, and `"masks"` (boolean, `(num_queries, height, width)`).
+            pixels of the target size, around the masks if the model predicts none, and `"masks"` (boolean,
+            `(num_queries, height, width)`).
 
         Raises:
             ValueError: if `outputs` has more than one frame or not the masks of all queries, `threshold` is not in
@@ -394,24 +463,43 @@ class RvosVideoProcessor(BaseVideoProcessor):
             scores, order = outputs.logits[index, :, 0].float().sigmoid().flatten().topk(num_queries)
             queries = order // num_classes
             logits = outputs.pred_masks[index, queries, 0].float()
-            padded_size = tuple(edge * (outputs.mask_stride or _MASK_STRIDE) for edge in logits.shape[-2:])
-            height, width = input_sizes[index] or padded_size
-            logits = resize_mask_logits(logits, padded_size)[:, :height, :width]
+            logits = _at_input_size(logits, input_sizes[index], outputs.mask_stride or _MASK_STRIDE)
             if resize_logits:
                 masks = resize_mask_logits(logits, target_size) > cut
             else:
                 masks = resize_masks(logits > cut, target_size)
-            boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, queries, 0].float())
+            if outputs.pred_boxes is None:
+                boxes = boxes_from_masks(masks)
+            else:
+                boxes = cxcywh_to_xyxy(outputs.pred_boxes[index, queries, 0].float())
+                boxes = denormalize_boxes(boxes, target_size)
             detections.append(
                 {
                     "scores": scores,
                     "class_labels": order % num_classes,
                     "query_indices": queries,
-                    "boxes": denormalize_boxes(boxes, target_size),
+                    "boxes": boxes,
                     "masks": masks,
                 }
             )
         return detections
+
+    def _enlarge(
+        self,
+        mask_logits: torch.Tensor,
+        size: tuple[int, int] | None,
+        input_size: tuple[int, int] | None,
+        stride: int,
+    ) -> Iterator[torch.Tensor]:
+        """Yield `mask_logits` `(num_frames, h, w)` without padding at another size, some frames at a time."""
+        for part in mask_logits.split(_FRAMES_AT_ONCE):
+            part = part.float()
+            if self.enlarge_masks_twice and size is not None:
+                part = _at_input_size(part, input_size, stride)
+            else:
+                height, width = _cropped_grid(part, input_size, stride)
+                part = part[:, :height, :width]
+            yield part if size is None else resize_mask_logits(part, size)
 
 
 def _list_videos(videos: Any) -> list:
@@ -461,38 +549,73 @@ def _one_for_each(name: str, values: list | None, outputs: "ReferringVideoSegmen
     return list(values)
 
 
-def _best_track(
+def _score_queries(
+    outputs: "ReferringVideoSegmentationOutput", index: int, num_frames: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score `(num_queries,)` of each query for expression `index`, for its best class, and that of each frame."""
+    scores = outputs.logits[index, :, :num_frames].float().sigmoid()  # (Q, T, K)
+    clip_scores, class_labels = scores.mean(1).max(-1)
+    return clip_scores, scores.take_along_dim(class_labels[:, None, None], -1).squeeze(-1)
+
+
+def _choose_queries(
     outputs: "ReferringVideoSegmentationOutput",
     index: int,
-    input_size: tuple[int, int] | None,
-    num_frames: int | None = None,
-) -> dict[str, Any]:
-    """What the best query says of expression `index`: its scores, boxes (cxcywh in [0, 1]) and cropped mask logits."""
-    scores = outputs.logits[index, :, :num_frames].float().sigmoid()  # (Q, T, K)
-    clip_scores = scores.mean(1)
-    if outputs.query_index is not None:
-        query = int(outputs.query_index[index])
+    scores: torch.Tensor,
+    multi_target: bool = False,
+    score_threshold: float | None = None,
+) -> tuple[int, dict[int, int]]:
+    """The best query of expression `index`, and where `pred_masks` has the masks of those to be shown."""
+    chosen = outputs.query_index
+    best = int(scores.argmax() if chosen is None or chosen.ndim == 2 else chosen[index])
+    if chosen is None:
+        drawn = {query: query for query in range(len(scores))}
+    elif chosen.ndim == 1:
+        drawn = {best: best if outputs.pred_masks.shape[1] > 1 else 0}
     else:
-        query = int(clip_scores.max(-1).values.argmax())
-    score, class_label = clip_scores[query].max(-1)
-    mask_logits = outputs.pred_masks[index, query if outputs.pred_masks.shape[1] > 1 else 0, :num_frames].float()
-    if input_size is not None:
-        stride = outputs.mask_stride or _MASK_STRIDE
-        height, width = (math.ceil(edge / stride) for edge in input_size)
-        mask_logits = mask_logits[:, :height, :width]
-    return {
-        "score": float(score),
-        "frame_scores": scores[query, :, class_label],
-        "query_index": query,
-        "boxes": outputs.pred_boxes[index, query, :num_frames].float(),
-        "mask_logits": mask_logits,
-    }
+        drawn = {query: row for row, query in enumerate(chosen[index].tolist()) if query >= 0}
+    if multi_target and chosen is not None and chosen.ndim == 1:
+        raise ValueError(
+            "outputs has the masks of the best query alone; several targets need those of all queries or of those "
+            'referred to: call the model with queries="all" or queries="referred".'
+        )
+    if not multi_target and chosen is not None and chosen.ndim == 2:
+        raise ValueError(
+            "outputs has the masks of the queries referred to, which are for multi_target=True; a single target needs "
+            'queries="all" or queries="best".'
+        )
+    if multi_target and score_threshold is None and chosen is None:
+        score_threshold = 0.5
+    shown = drawn if multi_target else {best: drawn[best]}
+    if score_threshold is not None:
+        shown = {query: row for query, row in shown.items() if scores[query] > score_threshold}
+    return best, shown
 
 
-def _enlarge(mask_logits: torch.Tensor, size: tuple[int, int]):
-    """Yield `mask_logits` `(num_frames, h, w)` at another size, some frames at a time."""
+def _cropped_grid(
+    mask_logits: torch.Tensor, input_size: tuple[int, int] | None, stride: int
+) -> tuple[int, int] | torch.Size:
+    """Height and width of the part of a grid that is not padding."""
+    if input_size is None:
+        return mask_logits.shape[-2:]
+    return tuple(math.ceil(edge / stride) for edge in input_size)
+
+
+def _at_input_size(mask_logits: torch.Tensor, input_size: tuple[int, int] | None, stride: int) -> torch.Tensor:
+    """Mask logits `(..., h, w)` at the size of the padded frame, without its padding."""
+    padded_size = tuple(edge * stride for edge in mask_logits.shape[-2:])
+    height, width = input_size or padded_size
+    return resize_mask_logits(mask_logits, padded_size)[..., :height, :width]
+
+
+def _mean_inside(mask_logits: torch.Tensor, input_size: tuple[int, int] | None, stride: int) -> torch.Tensor:
+    """Mean probability of the pixels of a mask, 0 for an empty one, at the size of the frames without padding."""
+    total = area = 0.0
     for part in mask_logits.split(_FRAMES_AT_ONCE):
-        yield resize_mask_logits(part, size)
+        probabilities = _at_input_size(part.float(), input_size, stride).sigmoid()
+        inside = probabilities > 0.5
+        total, area = total + (probabilities * inside).sum(), area + inside.sum()
+    return total / (area + 1e-6)
 
 
 __all__ = ["RvosVideoProcessor"]

@@ -14,6 +14,7 @@
 """From a recipe to the model, its processor, the clips it learns from and the videos it is scored on."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from hf_rvos.backbones import freeze_stem, load_backbone
 from hf_rvos.checkpoints import find_checkpoint
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import load_dataset
-from hf_rvos.data.moving_shapes import vocabulary
+from hf_rvos.data.moving_shapes import MovingShapesConfig, vocabulary
 from hf_rvos.data.moving_shapes_clips import MovingShapesClips
-from hf_rvos.data.referring_clips import ConcatClips, ReferringClips
+from hf_rvos.data.referring_clips import ConcatClips, MixedClips, ReferringClips
 from hf_rvos.evaluation.protocols import DEFAULT_WINDOW, WINDOWS
 from hf_rvos.evaluation.run import Benchmark
 from hf_rvos.models.sgmg import FastSgMgForReferringVideoSegmentation
+from hf_rvos.models.ssa.processing_ssa import build_video_processor
 from hf_rvos.processing.processing_rvos import RvosProcessor
 from hf_rvos.processing.video_processing_rvos import RvosVideoProcessor
 from hf_rvos.processing.word_tokenizer import build_word_tokenizer
@@ -41,6 +43,8 @@ from hf_rvos.training.recipe import Recipe, check_model_settings
 
 # They are about the pictures of one folder.
 _REFCOCO = ("refcoco", "refcoco+", "refcocog")
+# They learn sentences about several objects, each of which is a target, and about none.
+_OBJECT_WISE = ("ssa",)
 
 
 def build_model_and_processor(recipe: Recipe) -> tuple[PreTrainedModel, RvosProcessor]:
@@ -56,14 +60,17 @@ def build_model_and_processor(recipe: Recipe) -> tuple[PreTrainedModel, RvosProc
     else:
         model, tokenizer = _build_new(recipe)
         video_processor = RvosVideoProcessor()
+        if model.config.model_type == "ssa":
+            # Backbones that do not come from CLIP have seen frames as all others have.
+            colors = {name: getattr(video_processor, name) for name in ("image_mean", "image_std")}
+            video_processor = build_video_processor(**({} if recipe.pretrained_clip else colors))
     size = recipe.inference_size
     if size is None and "moving_shapes" in recipe.datasets:
         size = min(recipe.frame_size)
     if size is not None:
         shorter, *longest = size if isinstance(size, (list, tuple)) else [size]
-        video_processor = RvosVideoProcessor(
-            size={"shortest_edge": shorter} | ({"longest_edge": longest[0]} if longest else {})
-        )
+        edges = {"shortest_edge": shorter} | ({"longest_edge": longest[0]} if longest else {})
+        video_processor = RvosVideoProcessor.from_dict(video_processor.to_dict() | {"size": edges})
     freeze_stem(model.base_model.backbone)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -158,7 +165,9 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
         settings["backbone_config"] = _as_part(
             "pretrained_backbone", recipe.pretrained_backbone, settings.get("backbone_config")
         )
-    if recipe.pretrained_text_encoder:
+    if recipe.pretrained_clip:
+        tokenizer = _read("pretrained_clip", recipe.pretrained_clip, AutoTokenizer.from_pretrained)
+    elif recipe.pretrained_text_encoder:
         settings["text_config"] = _as_part(
             "pretrained_text_encoder", recipe.pretrained_text_encoder, settings.get("text_config")
         )
@@ -173,6 +182,8 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
         settings["text_config"] = {
             **(settings.get("text_config") or {"model_type": "roberta"}),
             "vocab_size": len(tokenizer),
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
             # RoBERTa counts positions from the padding id on.
             "max_position_embeddings": recipe.max_tokens + tokenizer.pad_token_id + 1,
         }
@@ -181,6 +192,10 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
         _fill("pretrained_backbone", recipe.pretrained_backbone, model.base_model.backbone)
     if recipe.pretrained_text_encoder:
         _fill("pretrained_text_encoder", recipe.pretrained_text_encoder, model.base_model.text_encoder)
+    if recipe.pretrained_clip:
+        for name in ("backbone", "text_encoder"):
+            weights = _read("pretrained_clip", recipe.pretrained_clip, partial(model.read_frozen_part, name))
+            _load("pretrained_clip", recipe.pretrained_clip, getattr(model.base_model, name), weights)
     return model, tokenizer
 
 
@@ -193,6 +208,10 @@ def _fill(key: str, source: str, part: PreTrainedModel) -> None:
     weights = saved.state_dict()
     if getattr(part, "pooler", True) is None:
         weights = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+    _load(key, source, part, weights)
+
+
+def _load(key: str, source: str, part: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
     try:
         part.load_state_dict(weights)
     except RuntimeError as error:
@@ -260,7 +279,9 @@ def training_clips(recipe: Recipe, model_type: str | None = None) -> Dataset:
             seed=recipe.seed,
             skills=recipe.skills,
             num_annotated=recipe.num_annotated,
+            config=MovingShapesConfig(subset=recipe.subset),
             max_group_size=recipe.max_group_size,
+            object_masks=model_type in _OBJECT_WISE,
         )
     augmentation = None if recipe.augmentation is None else ClipAugmentation(**recipe.augmentation)
     parts = []
@@ -283,6 +304,7 @@ def training_clips(recipe: Recipe, model_type: str | None = None) -> Dataset:
                 max_expressions=recipe.max_expressions,
                 placement=WINDOWS.get(model_type, DEFAULT_WINDOW)[1],
                 pseudo_video_options=recipe.pseudo_videos,
+                object_masks=model_type in _OBJECT_WISE,
             )
         )
     if len({part.has_single_labels for part in parts}) > 1:
@@ -290,7 +312,21 @@ def training_clips(recipe: Recipe, model_type: str | None = None) -> Dataset:
             f"datasets: {', '.join(recipe.datasets)} cannot be learned from together, since clips of some have labels "
             "of one frame only"
         )
+    if recipe.dataset_weights:
+        return _mix(recipe, parts)
     return parts[0] if len(parts) == 1 else ConcatClips(parts)
+
+
+def _mix(recipe: Recipe, parts: list[ReferringClips]) -> MixedClips:
+    groups: dict[str, list[ReferringClips]] = {}
+    for name, part in zip(recipe.datasets, parts, strict=True):
+        known = [name, *(_REFCOCO if name in _REFCOCO else ())]
+        key = next((entry for entry in known if entry in recipe.dataset_weights), None)
+        if key is None:
+            raise ValueError(f"dataset_weights has no weight of {name}; give every data set one, or none")
+        groups.setdefault(key, []).append(part)
+    mixed = [group[0] if len(group) == 1 else ConcatClips(group) for group in groups.values()]
+    return MixedClips(mixed, [recipe.dataset_weights[key] for key in groups], recipe.seed)
 
 
 def evaluation_benchmark(recipe: Recipe) -> Benchmark:

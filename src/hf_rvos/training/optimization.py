@@ -24,11 +24,19 @@ from torch.optim.swa_utils import AveragedModel
 from hf_rvos.training.recipe import Recipe
 
 
+_RATES = {
+    "backbone": "backbone_learning_rate",
+    "adapters": "backbone_learning_rate",
+    "text_encoder": "text_encoder_learning_rate",
+}
+
+
 def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Make an optimizer with a group for each learning rate and weight decay; a rate of 0 freezes its parameters.
 
     Args:
-        model: Its parts named `backbone` and `text_encoder` have rates of their own.
+        model: Its parts named `backbone` and `text_encoder` have rates of their own; `adapters` have that of the
+            backbone that they are in.
         recipe: Rates and the like.
 
     Returns:
@@ -42,13 +50,15 @@ def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim
     }
     groups: dict[tuple, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        part = next((part for part in ("backbone", "text_encoder") if f".{part}." in f".{name}"), None)
-        rate = getattr(recipe, f"{part}_learning_rate" if part else "learning_rate")
+        rate = getattr(
+            recipe, next((key for part, key in _RATES.items() if f".{part}." in f".{name}"), "learning_rate")
+        )
         if rate == 0:
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
-        decay = recipe.weight_decay if parameter.ndim > 1 or recipe.decay_biases_and_norms else 0.0
+        decays = parameter.ndim > 1 or recipe.decay_biases_and_norms
+        decay = recipe.weight_decay if decays and not any(part in name for part in recipe.undecayed) else 0.0
         group = {"params": [], "rate": rate, "lr": rate, "weight_decay": decay}
         groups.setdefault((id(parameter) in matrices, rate, decay), group)["params"].append(parameter)
     by_muon, by_adamw = ([group for key, group in groups.items() if key[0] is muon] for muon in (True, False))
@@ -80,18 +90,20 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> Non
             group["lr"] = group["rate"] * factor
 
 
-def rate_factor(recipe: Recipe, progress: float, epoch: float) -> float:
-    """The share of the highest rate: a linear warm-up, then drops after epochs if the recipe has them, else a cosine.
+def rate_factor(recipe: Recipe, progress: float, epoch: float, step: int = 0) -> float:
+    """The share of the highest rate: a linear warm-up, then drops if the recipe has them, else a cosine.
 
     Args:
-        recipe: `warmup`, `lr_drops`, `lr_drop_factor` and `final_learning_rate`.
+        recipe: `warmup`, `lr_drops` or `lr_drop_steps`, `lr_drop_factor` and `final_learning_rate`.
         progress: Of the run, in [0, 1].
         epoch: Passes through the data so far.
+        step: Steps so far.
     """
-    if not recipe.lr_drops:
+    if not (recipe.lr_drops or recipe.lr_drop_steps):
         return cosine_factor(progress, recipe.warmup, recipe.final_learning_rate)
     warm = progress / recipe.warmup if progress < recipe.warmup else 1.0
-    return warm * recipe.lr_drop_factor ** bisect.bisect_right(recipe.lr_drops, epoch)
+    drops = bisect.bisect_right(recipe.lr_drops, epoch) + bisect.bisect_right(recipe.lr_drop_steps, step)
+    return warm * recipe.lr_drop_factor**drops
 
 
 def cosine_factor(progress: float, warmup: float, final: float) -> float:

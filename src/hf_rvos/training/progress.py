@@ -102,8 +102,10 @@ def share_items(counts: Sequence[Mapping[str, torch.Tensor]], accelerator: Accel
     """
     names = sorted(counts[0])
     totals = torch.stack([sum(count[name] for count in counts).float() for name in names]).to(accelerator.device)
-    totals = accelerator.reduce(totals, "sum").clamp(min=1) / (accelerator.num_processes * len(counts))
-    return dict(zip(names, totals.unbind()))
+    totals = accelerator.reduce(totals, "sum")
+    # A sum over nothing is divided by 1; a sum of weights may well be less.
+    shares = torch.where(totals > 0, totals, 1.0) / (accelerator.num_processes * len(counts))
+    return dict(zip(names, shares.unbind()))
 
 
 class Window:

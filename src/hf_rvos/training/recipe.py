@@ -14,6 +14,7 @@
 """Recipes: all settings of a training, read from YAML files and the command line and checked before any work."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from inspect import Parameter, signature
@@ -29,6 +30,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import DATASETS
+from hf_rvos.data.moving_shapes.config import SUBSETS
 from hf_rvos.data.pseudo_videos import pseudo_video
 from hf_rvos.data.referring_clips import SAMPLINGS
 
@@ -46,6 +48,7 @@ class Recipe:
     reset_class_heads: bool = False  # leave those of `pretrained` out, which new ones of `model.num_classes` replace
     pretrained_backbone: str | None = None  # that a new model starts with, as saved by pretrain_backbone.py
     pretrained_text_encoder: str | None = None  # that a new model starts with, a saved RoBERTa and its tokenizer
+    pretrained_clip: str | None = None  # in place of both for SSA, with its tokenizer, as OpenCLIP publishes it
     max_tokens: int = 32  # longest expression for a new model of Moving Shapes, whose tokenizer is one of words
     gradient_checkpointing: bool = False  # less memory and more time: layers are run again in the backward pass
     seed: int = 42
@@ -55,6 +58,7 @@ class Recipe:
     datasets: tuple[str, ...] = ("moving_shapes",)  # names of `hf_rvos.data.load_dataset`, learned from together
     data_dirs: dict = field(default_factory=dict)  # folder of each; one of the three RefCOCO stands for all
     dataset_options: dict = field(default_factory=dict)  # for each, what `load_dataset` is given as well
+    dataset_weights: dict = field(default_factory=dict)  # how often each is seen, not by its size; refcoco: all three
     split: str = "train"
     batch_size: int = 4  # clips, each with all its expressions
     clip_lengths: tuple[int, ...] = (8,)  # frames; steps take the lengths in turns
@@ -63,7 +67,8 @@ class Recipe:
     inference_size: Any = None
     num_workers: int = 2
 
-    # Data sets of files. A clip is an anchor frame with others around it, or a window of consecutive frames.
+    # Data sets of files. A clip is an anchor frame with others around it, a window of consecutive frames, or a random
+    # frame with others near it.
     clip_sampling: str = "anchors"
     reverse_probability: float = 0.0  # how often a clip runs backwards
     max_expressions: int = 1  # of one video that a clip may have
@@ -72,6 +77,7 @@ class Recipe:
 
     # Moving Shapes, which are drawn.
     num_videos: int = 8000
+    subset: str = "single"  # or "all", for models that learn sentences about several objects and about none
     skills: Any = None  # list of those to learn from, or a list for lengths of clips; null takes all
     max_stride: int | None = None  # largest distance between frames of a clip; null lets it span the video
     num_annotated: int | None = None  # frames of a clip, drawn at random, to predict; null predicts all
@@ -88,11 +94,13 @@ class Recipe:
     text_encoder_learning_rate: float = 1e-5  # 0 freezes it
     weight_decay: float = 5e-4
     decay_biases_and_norms: bool = False  # which otherwise get no weight decay
+    undecayed: tuple[str, ...] = ()  # parts of names of parameters that get none in any case
     adam_beta2: float = 0.999
     muon: bool = False  # for the matrices of linear layers; everything else is left to AdamW
     warmup: float = 0.02  # share of the progress
     final_learning_rate: float = 0.01  # share of the highest one, at the end of half a cosine
     lr_drops: tuple[int, ...] = ()  # epochs after which rates are multiplied by the factor, in place of the cosine
+    lr_drop_steps: tuple[int, ...] = ()  # the same in steps
     lr_drop_factor: float = 0.1
     max_grad_norm: float = 0.1
     gradient_accumulation_steps: int = 1
@@ -119,7 +127,7 @@ _AT_LEAST = {
     **dict.fromkeys(("max_tokens", "num_processes", "batch_size", "max_group_size", "max_expressions"), 1),
     **dict.fromkeys(("num_videos", "max_stride", "num_annotated", "gradient_accumulation_steps", "logging_steps"), 1),
     **dict.fromkeys(("num_epochs", "max_train_steps", "checkpointing_steps", "evaluation_epochs"), 1),
-    **dict.fromkeys(("clip_lengths", "frame_size", "lr_drops"), 1),
+    **dict.fromkeys(("clip_lengths", "frame_size", "lr_drops", "lr_drop_steps"), 1),
     **dict.fromkeys(("num_workers", "evaluation_videos", "weight_decay", "warmup", "max_train_minutes"), 0),
     **dict.fromkeys(("reverse_probability", "flip_probability", "ema_decay"), 0),
 }
@@ -250,8 +258,12 @@ def check_recipe(recipe: Recipe) -> None:
         raise ValueError("clip_lengths is empty, expected one length at least")
     if len(recipe.frame_size) != 2:
         raise ValueError(f"frame_size is {list(recipe.frame_size)}, expected height and width")
-    if list(recipe.lr_drops) != sorted(set(recipe.lr_drops)):
-        raise ValueError(f"lr_drops is {list(recipe.lr_drops)}, expected ascending numbers of epochs")
+    for name, unit in (("lr_drops", "epochs"), ("lr_drop_steps", "steps")):
+        drops = getattr(recipe, name)
+        if list(drops) != sorted(set(drops)):
+            raise ValueError(f"{name} is {list(drops)}, expected ascending numbers of {unit}")
+    if recipe.lr_drops and recipe.lr_drop_steps:
+        raise ValueError("lr_drops and lr_drop_steps: rates drop after epochs or after steps, leave one of them out")
     dtype = getattr(torch, recipe.save_dtype, None)
     if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"save_dtype is {recipe.save_dtype!r}, expected float32, float16 or bfloat16")
@@ -270,6 +282,11 @@ def _check_data(recipe: Recipe) -> None:
             raise ValueError(unknown("evaluation key", key, EVALUATION_KEYS))
     if evaluation and not evaluation.get("dataset"):
         raise ValueError("evaluation names no data set: set evaluation.dataset, or evaluation to null")
+    if other := sorted(recipe.dataset_weights.keys() - set(recipe.datasets)):
+        raise ValueError(f"dataset_weights names {', '.join(other)}, expected some of {', '.join(recipe.datasets)}")
+    for name, weight in recipe.dataset_weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ValueError(f"dataset_weights: that of {name} is {weight!r}, expected a number above 0")
     named = {"datasets": recipe.datasets, "data_dirs": recipe.data_dirs, "dataset_options": recipe.dataset_options}
     named["evaluation.dataset"] = [evaluation["dataset"]] if evaluation else []
     for key, names in named.items():
@@ -280,6 +297,8 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError("datasets: moving_shapes is drawn while training and learned from alone")
     if "moving_shapes" not in recipe.datasets and len(recipe.clip_lengths) > 1:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
+    if recipe.subset not in SUBSETS:
+        raise ValueError(f"subset is {recipe.subset!r}, expected one of {', '.join(SUBSETS)}")
     if recipe.clip_sampling not in SAMPLINGS:
         raise ValueError(f"clip_sampling is {recipe.clip_sampling!r}, expected one of {', '.join(SAMPLINGS)}")
     for name, arguments in (("augmentation", ClipAugmentation), ("pseudo_videos", pseudo_video)):
@@ -303,6 +322,10 @@ def _check_model(recipe: Recipe) -> None:
         )
     if recipe.reset_class_heads and not recipe.pretrained:
         raise ValueError("reset_class_heads: there are none to reset; set pretrained to a saved model")
+    if recipe.pretrained_clip and recipe.model.get("model_type") != "ssa":
+        raise ValueError("pretrained_clip: only a new model of type ssa has the towers of CLIP")
+    if recipe.pretrained_clip and (recipe.pretrained_backbone or recipe.pretrained_text_encoder):
+        raise ValueError("pretrained_clip stands for pretrained_backbone and pretrained_text_encoder, leave those out")
     if "model_type" in recipe.model:
         model_type = recipe.model["model_type"]
         if model_type not in CONFIG_MAPPING:

@@ -131,11 +131,18 @@ def build_rows(split: str, index: int, config: MovingShapesConfig) -> list[dict[
     }
     rows = []
     for row in video.rows:
-        masks = video.masks(row)
-        codes = [code if mask.any() else None for code, mask in zip(encode_rle(masks), masks)]
+        codes = _codes(video.masks(row))
         categories = [video.scene.objects[number].shape for number in row["object_ids"]]
-        rows.append({**shared, **row, "expression_type": row["skill"], "categories": categories, "masks": codes})
+        columns = {"expression_type": row["skill"], "categories": categories, "masks": codes, "target_masks": None}
+        if len(row["object_ids"]) > 1:
+            tracks = [video.object_map == number + 1 for number in row["object_ids"]]
+            columns["target_masks"] = [_codes(track) for track in tracks]
+        rows.append({**shared, **row, **columns})
     return rows
+
+
+def _codes(masks: np.ndarray) -> list[dict[str, Any] | None]:
+    return [code if mask.any() else None for code, mask in zip(encode_rle(masks), masks)]
 
 
 @lru_cache(maxsize=8)

@@ -19,10 +19,11 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+from hf_rvos.configuration_rvos import RvosConfig
 
 
 @strict
-class ReferFormerConfig(PreTrainedConfig):
+class ReferFormerConfig(RvosConfig):
     """Configuration of [`ReferFormerModel`] and [`ReferFormerForReferringVideoSegmentation`].
 
     The defaults are the published model with a Video Swin-T backbone.
@@ -76,6 +77,9 @@ class ReferFormerConfig(PreTrainedConfig):
             Weight of the focal loss of the masks.
         dice_loss_weight (`float`, *optional*, defaults to 5.0):
             Weight of the dice loss of the masks.
+        score_threshold (`float`, *optional*):
+            Score above which a sentence is taken to describe something in the video, see `hf-rvos calibrate`. None if
+            there is no such number: every sentence is answered.
     """
 
     model_type = "referformer"

@@ -33,6 +33,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_rvos.backbones import extract_frame_features
+from hf_rvos.frozen_parts import FrozenPartsMixin
 from hf_rvos.kernels import KernelGuardMixin
 from hf_rvos.layers.attention import MultiHeadAttention
 from hf_rvos.layers.box_decoder import BoxRefiningDecoder
@@ -355,7 +356,7 @@ class ReferFormerPixelDecoder(nn.Module):
         return self.stages[0](video.fine_pixels, video.fine_queries, output, *words)
 
 
-class ReferFormerPreTrainedModel(KernelGuardMixin, PreTrainedModel):
+class ReferFormerPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedModel):
     """Loading, saving and initialisation of ReferFormer models."""
 
     config: ReferFormerConfig

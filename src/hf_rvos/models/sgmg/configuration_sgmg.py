@@ -19,10 +19,11 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+from hf_rvos.configuration_rvos import RvosConfig
 
 
 @strict
-class SgMgConfig(PreTrainedConfig):
+class SgMgConfig(RvosConfig):
     """Configuration of [`SgMgModel`] and [`SgMgForReferringVideoSegmentation`].
 
     The defaults are the published model with a Video Swin-T backbone. `spectrum_augmentation=False`, `patch_size=1`
@@ -81,6 +82,9 @@ class SgMgConfig(PreTrainedConfig):
             Weight of the focal loss of the masks, before and after the refinement.
         dice_loss_weight (`float`, *optional*, defaults to 5.0):
             Weight of the dice loss of the masks, before and after the refinement.
+        score_threshold (`float`, *optional*):
+            Score above which a sentence is taken to describe something in the video, see `hf-rvos calibrate`. None if
+            there is no such number: every sentence is answered.
     """
 
     model_type = "sgmg"

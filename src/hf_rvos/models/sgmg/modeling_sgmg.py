@@ -34,6 +34,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_rvos.backbones import extract_frame_features
+from hf_rvos.frozen_parts import FrozenPartsMixin
 from hf_rvos.kernels import KernelGuardMixin
 from hf_rvos.layers.box_decoder import BoxRefiningDecoder
 from hf_rvos.layers.deformable_transformer import DeformableEncoderLayer, encoder_reference_points
@@ -341,7 +342,7 @@ class SgMgMaskRefiner(nn.Module):
         return self.fine(enlarged.unflatten(0, masks.shape[:2]), fine_guides)
 
 
-class SgMgPreTrainedModel(KernelGuardMixin, PreTrainedModel):
+class SgMgPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedModel):
     """Loading, saving and initialisation of SgMg models."""
 
     config: SgMgConfig

@@ -19,10 +19,11 @@ from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from hf_rvos.configuration_checks import check_counts, check_dropouts, check_hidden_size
+from hf_rvos.configuration_rvos import RvosConfig
 
 
 @strict
-class SocConfig(PreTrainedConfig):
+class SocConfig(RvosConfig):
     """Configuration of [`SocModel`] and [`SocForReferringVideoSegmentation`].
 
     The defaults are the published model with a Video Swin-T backbone.
@@ -101,6 +102,9 @@ class SocConfig(PreTrainedConfig):
             Weight of the dice loss of the masks.
         contrastive_loss_weight (`float`, *optional*, defaults to 1.0):
             Weight of the contrastive loss, which takes no part in the matching.
+        score_threshold (`float`, *optional*):
+            Score above which a sentence is taken to describe something in the video, see `hf-rvos calibrate`. None if
+            there is no such number: every sentence is answered.
     """
 
     model_type = "soc"

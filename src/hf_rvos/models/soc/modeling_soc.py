@@ -33,6 +33,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from hf_rvos.backbones import extract_frame_features
+from hf_rvos.frozen_parts import FrozenPartsMixin
 from hf_rvos.kernels import KernelGuardMixin
 from hf_rvos.layers.attention import MultiHeadAttention
 from hf_rvos.layers.box_decoder import BoxRefiningDecoder
@@ -335,7 +336,7 @@ class SocPixelDecoder(nn.Module):
         return self.norms[index](self.convs[index](maps)).relu()
 
 
-class SocPreTrainedModel(KernelGuardMixin, PreTrainedModel):
+class SocPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedModel):
     """Loading, saving and initialisation of SOC models."""
 
     config: SocConfig
