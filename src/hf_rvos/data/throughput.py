@@ -33,7 +33,7 @@ from accelerate.utils import send_to_device
 from PIL import Image
 from transformers import PreTrainedModel
 
-from hf_rvos.benchmark import machine, random_segmenter
+from hf_rvos.benchmark import machine, peak_memory, random_segmenter
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.collate import ClipCollator
 from hf_rvos.data.image_files import write_index_png, write_json
@@ -109,17 +109,20 @@ def measure_training(
         root: As of `measure_throughput`.
         clip_length: As of `measure_throughput`.
         sampling: As of `measure_throughput`.
-        num_steps: Steps to measure, after a first one that is not.
+        num_steps: Steps to time, after a first one whose memory is measured.
 
     Returns:
         `step_ms` and `training_clips_per_second`: on a GPU by the clock, on a processor by the time that it worked;
-        and where, as `device`.
+        `training_memory_mib`, what a step takes at most beside the weights, with gradients and the state of AdamW;
+        `weights_mib`; and where, as `device`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = ReferringClips(rows, root, clip_length, sampling, AUGMENTATION)
     collate = ClipCollator(build_word_tokenizer(" ".join(rows["expression"]).split(), 512))
     model = model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    optimizer = torch.optim.AdamW(trained, lr=1e-5)
 
     def now() -> float:
         if device.type == "cpu":
@@ -127,17 +130,24 @@ def measure_training(
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    spent = []
-    for index in np.random.default_rng(0).integers(len(clips), size=1 + num_steps):
-        batch = collate([clips[0, int(index), clip_length]])
-        del batch["video_id"]
+    def step(batch: dict[str, Any]) -> float:
         started = now()
         model(**send_to_device(batch, device)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        spent.append(now() - started)
-    seconds = sum(spent[1:]) / num_steps
+        return now() - started
+
+    batches = []
+    for index in np.random.default_rng(0).integers(len(clips), size=1 + num_steps):
+        batches.append(collate([clips[0, int(index), clip_length]]))
+        del batches[-1]["video_id"]
+    memory = peak_memory(lambda: step(batches[0]), device)
+    if memory is not None and device.type == "cuda":
+        memory -= weights
+    seconds = sum(map(step, batches[1:])) / num_steps
     return {
+        "weights_mib": weights / 2**20,
+        "training_memory_mib": None if memory is None else memory / 2**20,
         "step_ms": 1000 * seconds,
         "training_clips_per_second": 1 / seconds,
         "device": machine(device)["device"],
@@ -171,9 +181,12 @@ def main() -> None:
     parser.add_argument("--sampling", choices=SAMPLINGS, default="anchors")
     parser.add_argument("--num_clips", type=int, default=20)
     parser.add_argument("--train", metavar="MODEL", help="time training steps, too; soc:video-swin-t for example")
+    parser.add_argument("--num_steps", type=int, default=3, help="training steps to time")
+    parser.add_argument("--gradient_checkpointing", action="store_true", help="in them")
     options = vars(parser.parse_args())
     name, root, cache = options.pop("dataset"), options.pop("data_dir"), None
-    trained, num_clips = options.pop("train"), options.pop("num_clips")
+    trained, num_clips, num_steps = (options.pop(key) for key in ("train", "num_clips", "num_steps"))
+    is_checkpointed = options.pop("gradient_checkpointing")
     cv2.setNumThreads(1), torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         if root is None and name == "ref_youtube_vos":
@@ -182,7 +195,11 @@ def main() -> None:
         rows = load_dataset(name, root, "train", cache_dir=cache)
         measured = measure_throughput(rows, root, num_clips=num_clips, **options)
         if trained:
-            measured |= {"model": trained} | measure_training(random_segmenter(trained)[0], rows, root, **options)
+            model = random_segmenter(trained)[0]
+            if is_checkpointed:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            measured |= {"model": trained, "gradient_checkpointing": is_checkpointed}
+            measured |= measure_training(model, rows, root, num_steps=num_steps, **options)
         print(json.dumps(measured, indent=2))
 
 
