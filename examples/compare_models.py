@@ -180,7 +180,7 @@ class Stage:
                     raise ValueError(
                         f"{key} {source} holds no saved model. The backbone of the tiny recipes is trained with "
                         "examples/pretrain_backbone.py and the recipes video_swin_tiny_1_pictures.yaml to "
-                        "video_swin_tiny_4_directions.yaml"
+                        "video_swin_tiny_4_directions.yaml, that of SSA with convnext_tiny_pictures.yaml"
                     )
 
 
