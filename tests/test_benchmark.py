@@ -42,6 +42,7 @@ from hf_rvos.ops.queries import best_query
 from hf_rvos.utils.video_io import VideoWriter, open_video
 from tests.models.sgmg import tiny as sgmg
 from tests.models.soc import tiny as soc
+from tests.models.ssa import tiny as ssa
 from tests.tiny_segmenter import moving_square, tiny_model, tiny_processor
 
 
@@ -101,8 +102,9 @@ def test_stages_of_fast_sgmg_are_known_and_both_paths_give_the_same_tracks(clip)
     assert shared.stages["encoder"] > 0 and shared.stages["decoder"] > 0
 
 
-def test_stages_of_soc_are_known_and_both_paths_give_the_same_track(clip):
-    model = soc.tiny_model().float()
+@pytest.mark.parametrize("tiny", [soc, ssa], ids=["soc", "ssa"])
+def test_stages_of_other_models_are_known_and_both_paths_give_the_same_track(clip, tiny):
+    model = tiny.tiny_model()  # in float64: rounding may turn the masked attention of SSA elsewhere
     shared, naive = (run_pass(path, model, tiny_processor(), clip) for path in ("shared", "naive"))
     for index in range(len(TEXTS)):
         assert shared.tracks[index]["score"] == pytest.approx(naive.tracks[index]["score"], abs=1e-4)
@@ -207,15 +209,15 @@ def test_copying_mask_head_draws_what_the_head_draws():
     torch.testing.assert_close(copied, head(features, parameters, centers, sizes), rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("mask", [None, "boolean", "additive"])
+@pytest.mark.parametrize("mask", [None, "boolean", "additive", "causal"])
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_eager_attention_is_attention(mask, scale):
     torch.manual_seed(0)
     query, key, value = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 5, 8), torch.randn(2, 3, 5, 8)
     masks = {"boolean": torch.tensor([[True, True, False, True, False]]), "additive": torch.randn(4, 5)}
-    mask = masks.get(mask)
-    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    torch.testing.assert_close(benchmark.eager_attention(query, key, value, attn_mask=mask, scale=scale), expected)
+    options = {"attn_mask": masks.get(mask), "is_causal": mask == "causal", "scale": scale}
+    expected = F.scaled_dot_product_attention(query, key, value, **options)
+    torch.testing.assert_close(benchmark.eager_attention(query, key, value, **options), expected)
 
 
 def test_measure_tells_the_median_pass_of_each_format_and_path(clip, model):
@@ -309,6 +311,13 @@ def test_random_segmenter_can_be_any_model(name, num_queries):
     with torch.device("meta"):
         model, _ = benchmark.random_segmenter(f"{name}:video-swin-t")
     assert (model.config.model_type, model.config.num_queries) == (name, num_queries)
+
+
+def test_random_segmenter_of_ssa_has_its_own_backbone_and_sizes():
+    with torch.device("meta"):
+        model, processor = benchmark.random_segmenter("ssa")
+    assert sum(parameter.numel() for parameter in model.parameters()) == 395_076_625
+    assert processor.video_processor.size["shortest_edge"] == 480
 
 
 def test_random_segmenter_of_an_unknown_model_is_refused():

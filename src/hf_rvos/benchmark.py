@@ -51,6 +51,8 @@ from hf_rvos.layers.dynamic_mask_head import DynamicMaskHead
 from hf_rvos.modeling_outputs import ReferringVideoSegmentationOutput
 from hf_rvos.models.sgmg import modeling_sgmg
 from hf_rvos.models.sgmg.modeling_sgmg import SgMgSpectrumAugmentation
+from hf_rvos.models.ssa import frame_decoder, semantic_alignment, sequential_alignment
+from hf_rvos.models.ssa.processing_ssa import build_video_processor
 from hf_rvos.models.video_swin import modeling_video_swin
 from hf_rvos.processing import RvosProcessor
 from hf_rvos.utils.video_io import VideoWriter, open_video
@@ -105,6 +107,19 @@ STAGE_MODULES = {
         "pixel_decoder": ("model.pixel_decoder.fine_adapter", "model.pixel_decoder"),
         "mask_head": ("mask_controller", "mask_head"),
     },
+    "ssa": {
+        "backbone": ("model.backbone",),
+        "text_encoder": ("model.text_encoder.text_model", "model.text_encoder.text_projection"),
+        "encoder": ("model.adapters",),
+        "decoder": (
+            "model.frame_decoder",
+            "model.trajectory_encoder.input_proj",
+            "model.trajectory_encoder",
+            "model.video_decoder",
+        ),
+        "pixel_decoder": ("model.pixel_decoder", "model.frame_mask_projection", "model.mask_projection"),
+        "mask_head": ("class_head", "mask_head"),
+    },
 }
 STAGE_MODULES["fast_sgmg"] = STAGE_MODULES["sgmg"] | {
     "encoder": (*STAGE_MODULES["sgmg"]["encoder"], "model.decoupling.attention.q_proj", "model.decoupling"),
@@ -121,6 +136,8 @@ REMEMBERED = (
     (modeling_video_swin, "_remembered_window_layout"),
     (modeling_sgmg, "half_spectrum_filters"),
     (modeling_sgmg, "bicubic_weights"),
+    *((module, "pixel_code") for module in (semantic_alignment, frame_decoder)),
+    *((module, "sequence_code") for module in (semantic_alignment, sequential_alignment)),
     (frame_geometry, "unpadded_pixel_position_embedding"),
     (deformable_transformer, "_cell_centers"),
     (deformable_attention, "spatial_layout"),
@@ -279,8 +296,10 @@ def eager_attention(
     is_causal: bool = False,
     scale: float | None = None,
 ) -> torch.Tensor:
-    """The function of torch in three steps, for inference and encoders: without dropout and causal mask."""
+    """The function of torch in three steps, for inference: without dropout."""
     weights = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).tril()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         weights = weights.masked_fill(~attn_mask, -torch.inf)
     elif attn_mask is not None:
@@ -569,20 +588,22 @@ def random_segmenter(name: str) -> tuple[PreTrainedModel, RvosProcessor]:
 
     Args:
         name: A backbone that [`backbone_config`] knows, with the model before it: `"soc:video-swin-t"`. A backbone
-            alone means ReferFormer.
+            alone means ReferFormer, a model alone has its default backbone: `"ssa"`, which has no other.
     """
     from transformers import AutoConfig
 
     from hf_rvos.data.moving_shapes import vocabulary
     from hf_rvos.processing import RvosVideoProcessor, build_word_tokenizer
 
-    model_type, _, backbone = name.rpartition(":")
+    model_type, _, backbone = (name, "", "") if name in STAGE_MODULES else name.rpartition(":")
     model_type = model_type or "referformer"
     if model_type not in STAGE_MODULES:
         raise ValueError(f"model {model_type!r} is unknown, expected one of {', '.join(STAGE_MODULES)}")
-    config = AutoConfig.for_model(model_type, backbone_config=hf_rvos.backbone_config(backbone))
+    settings = {"backbone_config": hf_rvos.backbone_config(backbone)} if backbone else {}
+    config = AutoConfig.for_model(model_type, **settings)
     model = hf_rvos.AutoModelForReferringVideoSegmentation.from_config(config)
-    return model, RvosProcessor(RvosVideoProcessor(), build_word_tokenizer(vocabulary()))
+    video_processor = build_video_processor() if model_type == "ssa" else RvosVideoProcessor()
+    return model, RvosProcessor(video_processor, build_word_tokenizer(vocabulary()))
 
 
 def write_example_video(path: str | os.PathLike, num_frames: int, height: int, width: int) -> None:

@@ -49,7 +49,7 @@ def benchmark(
     ] = None,
     random: Annotated[
         list[str] | None,
-        typer.Option(help="A model of published size with random weights, such as soc:video-swin-t; can be repeated."),
+        typer.Option(help="A model of published size with random weights: soc:video-swin-t, ssa, ...; repeatable."),
     ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A sentence; repeat the option for more.")] = None,
     num_sentences: Annotated[

@@ -77,6 +77,8 @@ def test_values_of_a_wrong_type_are_refused(fields):
         ({"score_threshold": 1.0}, "score_threshold is 1.0, expected a probability below 1"),
         ({"fusion_dropout": 1.5}, "fusion_dropout is 1.5, expected a probability below 1"),
         ({"backbone_config": {"model_type": "convnext", "depths": [1, 1], "hidden_sizes": [8, 8]}}, "has 2 stages"),
+        ({"backbone_config": {"model_type": "video_swin"}}, "backbone_config has the model_type 'video_swin'"),
+        ({"text_config": {"model_type": "roberta"}}, "text_config has the model_type 'roberta', expected 'clip_text"),
     ],
 )
 def test_impossible_sizes_are_refused_with_the_numbers(fields, message):

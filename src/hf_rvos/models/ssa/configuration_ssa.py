@@ -196,5 +196,9 @@ class SsaConfig(RvosConfig):
                 f"num_supervised_frame_layers is {self.num_supervised_frame_layers}, but decoder_layers "
                 f"({self.decoder_layers}) make {self.decoder_layers + 1} predictions"
             )
+        for name, model_type in (("backbone_config", "convnext"), ("text_config", "clip_text_model")):
+            found = getattr(self, name).model_type
+            if found != model_type:
+                raise ValueError(f"{name} has the model_type {found!r}, expected {model_type!r}")
         if len(self.backbone_config.depths) != 4:
             raise ValueError(f"backbone_config has {len(self.backbone_config.depths)} stages, expected 4")
