@@ -24,6 +24,7 @@ from transformers.testing_utils import CaptureLogger
 from transformers.utils import logging
 
 from hf_rvos import AutoModelForReferringVideoSegmentation, ReferFormerForReferringVideoSegmentation, ReferFormerModel
+from hf_rvos.frozen_parts import _fingerprint
 from tests.tiny_segmenter import moving_square, tiny_model, tiny_processor
 
 
@@ -85,7 +86,7 @@ def test_frozen_sub_model_is_left_out(saved, model):
 def test_configuration_says_where_it_is_and_what_it_must_be(saved, parts):
     entry = read_config(saved)["frozen_parts"]["backbone"]
     assert entry["source"] == parts["backbone"]
-    assert len(entry["sha256"]) == 64
+    assert len(entry["fingerprint"]) == 64
 
 
 def test_two_frozen_sub_models_are_left_out_and_restored(model, parts, tmp_path):
@@ -340,8 +341,25 @@ def change_weights(file: Path, change) -> None:
 
 def test_source_with_other_weights_gives_one_clear_error(saved, copied):
     change_weights(copied / "model.safetensors", lambda weights: weights["patch_embed.proj.weight"].mul_(2))
-    with pytest.raises(ValueError, match="does not have the weights that it was saved with: their SHA-256 is"):
+    with pytest.raises(ValueError, match="does not have the weights that it was saved with: their fingerprint is"):
         load(saved)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"large": torch.arange(30000.0).reshape(100, 300) * (1 + 1e-6), "small": torch.zeros(3)},
+        {"large": torch.arange(30000.0).reshape(300, 100), "small": torch.zeros(3)},
+        {"large": torch.arange(30000.0).reshape(100, 300), "small": torch.tensor([0.0, 0.0, 1e-30])},
+        {"large": torch.arange(30000.0).reshape(100, 300), "small": torch.zeros(3, dtype=torch.int32)},
+        {"large": torch.arange(30000.0).reshape(100, 300), "other": torch.zeros(3)},
+    ],
+    ids=["trained on", "shape", "one number of few", "format", "name"],
+)
+def test_fingerprint_tells_weights_apart(other):
+    weights = {"small": torch.zeros(3), "large": torch.arange(30000.0).reshape(100, 300)}
+    assert _fingerprint(weights) == _fingerprint({name: weights[name].clone() for name in ("large", "small")})
+    assert _fingerprint(other) != _fingerprint(weights)
 
 
 def test_source_of_another_size_gives_one_clear_error(saved, copied):
@@ -392,7 +410,7 @@ def test_half_written_checkpoint_is_an_error(saved):
     [
         {"backbone": "somewhere"},
         {"backbone": {"source": "x"}},
-        {"no_part": {"source": "x", "sha256": "y"}},
+        {"no_part": {"source": "x", "fingerprint": "y"}},
         ["backbone"],
     ],
 )

@@ -32,7 +32,7 @@ _MODULES = {
     "hf_rvos.data.checking": ["check_dataset"],
     "hf_rvos.data.export": ["convert_davis", "export_dataset"],
     "hf_rvos.data.loading": ["load_builder", "load_dataset"],
-    "hf_rvos.data.media": ["RowReader", "load_clip", "load_index_masks", "load_masks"],
+    "hf_rvos.data.media": ["RowReader", "load_clip", "load_index_masks", "load_masks", "load_target_masks"],
     "hf_rvos.data.moving_shapes": [
         "MovingShapes",
         "MovingShapesConfig",

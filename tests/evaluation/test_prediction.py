@@ -381,9 +381,15 @@ def test_pieces_of_a_whole_video_have_the_score_of_all_of_it(ssa, root, rows):
 
 def test_one_object_is_asked_for_where_objects_are_merged(root, rows):
     predictor = ModelPredictor(tiny_ssa(multi_target=True, score_threshold=0.01), tiny_ssa_processor())
-    predictor.prepare(rows, RefDavis())
+    assert predictor.prepare(rows, RefDavis()) == {"multi_target": False, "score_threshold": None}
     for clip in predictor.clips(rows, root):
         assert [labels.shape[1:] for labels in clip.label_maps([[0, 1], [2]])] == [(HEIGHT, WIDTH)] * 2
+
+
+def test_what_one_protocol_does_without_is_there_for_the_next(rows):
+    predictor = ModelPredictor(tiny_ssa(multi_target=True, score_threshold=0.3), tiny_ssa_processor())
+    predictor.prepare(rows, RefDavis())
+    assert predictor.prepare(rows, PerExpression()) == {"multi_target": True, "score_threshold": 0.3}
 
 
 def test_a_single_frame_of_ssa_has_all_queries(root, rows):

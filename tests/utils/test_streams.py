@@ -16,6 +16,7 @@ import threading
 import pytest
 import torch
 
+from hf_rvos.utils import streams
 from hf_rvos.utils.streams import Spool, read_ahead
 
 
@@ -71,3 +72,12 @@ def test_files_are_there_only_beyond_the_limit_and_only_in_the_block(tmp_path, m
         spool.append(maps=torch.zeros(1))
         assert len(list(tmp_path.rglob("*.pt"))) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_of_an_accelerator_stay_there_up_to_a_limit(monkeypatch):
+    monkeypatch.setattr(streams, "DEVICE_LIMIT", 100)
+    with Spool(memory_limit=0) as spool:
+        spool.append(maps=torch.zeros(20, device="meta"), mask=None)
+        assert spool[0]["maps"].device.type == "meta"
+        with pytest.raises(NotImplementedError, match="meta"):  # there is nothing to copy
+            spool.append(maps=torch.zeros(20, device="meta"))

@@ -168,8 +168,9 @@ class ModelPredictor:
         if clip_length is None and not sees_whole_videos(model):
             self.clip_length = DEFAULT_CLIP_LENGTH
         self.grouping = grouping
-        self.multi_target = choose_multi_target(model.config, multi_target)
-        self.score_threshold = choose_score_threshold(model.config, score_threshold, self.multi_target)
+        multi_target = choose_multi_target(model.config, multi_target)
+        self._selection = multi_target, choose_score_threshold(model.config, score_threshold, multi_target)
+        self.multi_target, self.score_threshold = self._selection
         self.text_column = "expression"  # or what `prepare` finds in the protocol
 
     def prepare(self, rows: Iterable[Mapping[str, Any]], protocol: Any) -> dict[str, Any]:
@@ -183,9 +184,9 @@ class ModelPredictor:
             What the numbers depend on besides, for reports.
         """
         self.text_column = protocol.text_column
-        if protocol.merges_objects:
-            self.multi_target = False
-        return {}
+        # Maps of objects have one object for each expression, and each expression is answered.
+        self.multi_target, self.score_threshold = (False, None) if protocol.merges_objects else self._selection
+        return {"multi_target": self.multi_target, "score_threshold": self.score_threshold}
 
     def clips(self, rows: Sequence[Mapping[str, Any]], root: Path | None = None) -> Iterator[ClipPrediction]:
         """Predict one clip after the other, while the frames of the next one are read.

@@ -174,8 +174,6 @@ def describe_model(checkpoint: str, predictor: ModelPredictor) -> dict[str, Any]
         "clip_length": predictor.clip_length,
         "size": dict(predictor.processor.video_processor.size),
         "grouping": predictor.grouping,
-        "multi_target": predictor.multi_target,
-        "score_threshold": predictor.score_threshold,
     }
 
 

@@ -418,16 +418,17 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
                 input_sizes.append(pixels["input_size"])
                 yield pixels["pixel_values_videos"], pixels["pixel_mask"]
 
-        with torch.inference_mode(), self.device_placement():
-            tokens = tokens.to(self.device)
-            text_features = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
         options = {"threshold": threshold, "multi_target": multi_target}
         if not multi_target:
             options["score_threshold"] = score_threshold
-        parts = segment_whole_video(self.model, pieces(), text_features, multi_target, score_threshold)
-        for number, outputs in enumerate(parts):  # all pieces for the first sentence come first
-            text, clip = texts[number // len(clips)], clips[number % len(clips)]
-            clip["tracks"].append(self._make_track(text, outputs, size, input_sizes[0], output_format, **options))
+        with self.device_placement():
+            tokens = tokens.to(self.device)
+            with torch.inference_mode():
+                text_features = self.model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+            parts = segment_whole_video(self.model, pieces(), text_features, multi_target, score_threshold)
+            for number, outputs in enumerate(parts):  # all pieces for the first sentence come first
+                text, clip = texts[number // len(clips)], clips[number % len(clips)]
+                clip["tracks"].append(self._make_track(text, outputs, size, input_sizes[0], output_format, **options))
         return clips
 
 

@@ -13,8 +13,9 @@
 # limitations under the License.
 """Answers of models that choose after they have seen all frames of a video, with memory that does not grow with it.
 
-Frames go through such a model in pieces. Of each, some vectors stay, and what masks are drawn with is put aside in
-memory up to a limit and on disk after it. When the queries are chosen, their masks are drawn piece by piece.
+Frames go through such a model in pieces. Of each, some vectors stay, and what masks are drawn with is put aside, up to
+limits on the accelerator and in memory, and on disk after them. When the queries are chosen, their masks are drawn
+piece by piece.
 """
 
 from collections.abc import Iterable, Iterator
@@ -78,9 +79,8 @@ def segment_whole_video(
                 embeddings = video.mask_embeddings[:, query_index.flatten()]
                 for index, queries in enumerate(frame_queries):
                     mask_features = features[index]["mask_features"].to(device)
-                    masks = (embeddings[:, None] @ mask_features.flatten(-2)).unflatten(-1, mask_features.shape[-2:])
                     yield ReferringVideoSegmentationOutput(
                         logits=logits[:, :, None, None].expand(-1, -1, queries.shape[1], 1),
-                        pred_masks=masks.transpose(1, 2),
+                        pred_masks=model.draw_masks(embeddings, mask_features),
                         query_index=query_index,
                     )

@@ -334,7 +334,8 @@ class RvosVideoProcessor(BaseVideoProcessor):
         num_frames = _one_for_each("num_frames", num_frames, outputs)
         tracks = []
         for index, (target_size, input_size) in enumerate(zip(target_sizes, input_sizes)):
-            scores, frame_scores = _score_queries(outputs, index, num_frames[index])
+            clip_scores, frame_scores = _score_queries(outputs, index, num_frames[index])
+            scores = clip_scores.tolist()
             best, shown = _choose_queries(outputs, index, scores, multi_target, score_threshold)
             stride = outputs.mask_stride or _MASK_STRIDE
             masks = None
@@ -349,7 +350,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
                     instance_scores.append(scores[query] * confidence)
             if masks is None:
                 size = target_size or _cropped_grid(outputs.pred_masks, input_size, stride)
-                masks = torch.zeros(len(frame_scores[best]), *size, dtype=torch.bool, device=scores.device)
+                masks = torch.zeros(len(frame_scores[best]), *size, dtype=torch.bool, device=clip_scores.device)
             if outputs.pred_boxes is None:
                 boxes = boxes_from_masks(masks)
             else:
@@ -357,14 +358,14 @@ class RvosVideoProcessor(BaseVideoProcessor):
                 boxes = denormalize_boxes(boxes, masks.shape[-2:]) * bool(shown)
             track = {
                 "masks": masks,
-                "score": float(scores[best]),
+                "score": scores[best],
                 "frame_scores": frame_scores[best],
                 "query_index": best,
                 "query_indices": list(shown),
                 "boxes": boxes,
             }
             if score_instances:
-                track["instance_scores"] = torch.stack(instance_scores) if shown else scores.new_zeros(0)
+                track["instance_scores"] = torch.stack(instance_scores) if shown else clip_scores.new_zeros(0)
             tracks.append(track)
         return tracks
 
@@ -403,7 +404,7 @@ class RvosVideoProcessor(BaseVideoProcessor):
             enlarged = []
             for index in group:
                 scores, _ = _score_queries(outputs, index)
-                _, shown = _choose_queries(outputs, index, scores)
+                _, shown = _choose_queries(outputs, index, scores.tolist())
                 (row,) = shown.values()
                 enlarged.append(self._enlarge(outputs.pred_masks[index, row], target_size, input_size, stride))
             parts = [merge_objects(torch.stack(logits).sigmoid_()) for logits in zip(*enlarged)]
@@ -561,13 +562,13 @@ def _score_queries(
 def _choose_queries(
     outputs: "ReferringVideoSegmentationOutput",
     index: int,
-    scores: torch.Tensor,
+    scores: list[float],
     multi_target: bool = False,
     score_threshold: float | None = None,
 ) -> tuple[int, dict[int, int]]:
     """The best query of expression `index`, and where `pred_masks` has the masks of those to be shown."""
     chosen = outputs.query_index
-    best = int(scores.argmax() if chosen is None or chosen.ndim == 2 else chosen[index])
+    best = scores.index(max(scores)) if chosen is None or chosen.ndim == 2 else int(chosen[index])
     if chosen is None:
         drawn = {query: query for query in range(len(scores))}
     elif chosen.ndim == 1:

@@ -336,7 +336,8 @@ def evaluation_benchmark(recipe: Recipe) -> Benchmark:
         ValueError: if the recipe has no folder for it.
     """
     if recipe.evaluation is None:
-        return Benchmark("moving_shapes", None, "val", limit=recipe.evaluation_videos)
+        options = {"config_name": recipe.subset}
+        return Benchmark("moving_shapes", None, "val", limit=recipe.evaluation_videos, options=options)
     settings = {"split": "val", "protocol": "official", **recipe.evaluation}
     name = settings.pop("dataset")
     folder = settings.pop("data_dir", None) or data_dir(recipe, name)

@@ -24,6 +24,7 @@ import torch
 
 Item = TypeVar("Item")
 
+DEVICE_LIMIT = 2**30  # bytes of a spool that stay on an accelerator
 MEMORY_LIMIT = 2 * 2**30  # bytes of a spool that stay in memory
 _END = object()
 
@@ -39,7 +40,10 @@ def read_ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class Spool:
-    """Tensors that are put aside until they are needed: in memory up to a limit, and in a temporary folder after it.
+    """Tensors that are put aside until they are needed, in memory up to a limit and in a temporary folder after it.
+
+    Those of an accelerator stay there up to a limit, too, before they come into memory: a copy back and forth takes
+    about as long as making them.
 
     Args:
         memory_limit: Bytes that stay in memory; `MEMORY_LIMIT` if None.
@@ -52,6 +56,7 @@ class Spool:
     """
 
     def __init__(self, memory_limit: int | None = None):
+        self._left_on_device = DEVICE_LIMIT
         self._left = MEMORY_LIMIT if memory_limit is None else memory_limit
         self._items: list[dict[str, torch.Tensor | None] | Path] = []
         self._folder: TemporaryDirectory | None = None
@@ -69,8 +74,13 @@ class Spool:
 
     def append(self, **tensors: torch.Tensor | None) -> None:
         """Put tensors aside; where they were, their memory is free when nothing else holds them."""
+        present = [tensor for tensor in tensors.values() if tensor is not None]
+        size = sum(tensor.nbytes for tensor in present)
+        if size <= self._left_on_device and any(tensor.device.type != "cpu" for tensor in present):
+            self._left_on_device -= size
+            self._items.append(tensors)
+            return
         item = {name: tensor if tensor is None else tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        size = sum(tensor.nbytes for tensor in item.values() if tensor is not None)
         if size <= self._left:
             self._left -= size
             self._items.append(item)
@@ -83,6 +93,6 @@ class Spool:
         self._items.append(path)
 
     def __getitem__(self, number: int) -> dict[str, torch.Tensor | None]:
-        """The tensors that were put aside as number `number`, on the CPU."""
+        """The tensors that were put aside as number `number`, where they are now: on their device or the CPU."""
         item = self._items[number]
         return torch.load(item, weights_only=True) if isinstance(item, Path) else item

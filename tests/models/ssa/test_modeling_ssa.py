@@ -40,6 +40,7 @@ from hf_rvos.models.ssa import (
     SsaVideoQueries,
     text_fusion,
 )
+from hf_rvos.models.ssa.position_codes import sequence_code
 from hf_rvos.models.ssa.sequential_alignment import associate_queries
 from hf_rvos.utils.logging import warn_once
 from tests.models.referformer.tiny import VOCAB_SIZE, pad, random_inputs, random_labels
@@ -449,21 +450,23 @@ def test_adapter_equals_its_plain_form(adapter_type):
     model = tiny_model(adapter_type=adapter_type)
     inputs = random_inputs(2)
     text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
-    adapter, maps = model.model.adapters[1], torch.randn(2, 12, 4, 6).double()
-    prepared = adapter.prepare_text(text)
-    pixels = maps.flatten(2).transpose(1, 2)
+    adapter, maps = model.model.adapters[1], torch.randn(3, 12, 4, 6).double()
+    expressions = torch.tensor([0, 1, 1])
     seen = []
     hook = adapter.attention.q_proj.register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    found = adapter(maps, prepared).flatten(2).transpose(1, 2)
+    found = adapter(maps, text, expressions).flatten(2).transpose(1, 2)
     hook.remove()
-    projected, attention = adapter.pixel_proj(pixels), adapter.attention
-    words = adapter.out_proj(adapter.norm(projected + attention.attend(attention.q_proj(seen[0]), *prepared[:3])))
+    pixels, (query,) = maps.flatten(2).transpose(1, 2), seen
+    projected, words = adapter.pixel_proj(pixels), adapter.text_proj(text.words[expressions])
+    keys = words + sequence_code(words.shape[1], words.shape[2], words.device)
+    words = adapter.attention(query, keys, words, text.word_mask[expressions])
+    words = adapter.out_proj(adapter.norm(projected + words))
     bottleneck = adapter.bottleneck(pixels).relu()
     if adapter_type == "word":
         views = [pixels, words, bottleneck]
     else:
-        sentence = adapter.text_proj(text.sentence)[:, None]
-        views = [adapter.out_proj(adapter.norm(projected + attention(seen[0], sentence, sentence)))]
+        sentence = adapter.text_proj(text.sentence[expressions])[:, None]
+        views = [adapter.out_proj(adapter.norm(projected + adapter.attention(query, sentence, sentence)))]
         views += [words, bottleneck + pixels]
     shares = adapter.gate(torch.cat([view.mean(1) for view in views], -1)).softmax(-1)
     expected = sum(share[:, None, None] * view for share, view in zip(shares.unbind(1), views))
@@ -521,6 +524,21 @@ def test_frozen_towers_are_never_in_training_mode():
     )
     first, second = (model(**random_inputs()).class_logits for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_layers_to_be_sharded_are_called_as_modules(model):
+    # A wrapper around a layer acts when it is called, so what is used in another way must not be wrapped.
+    calls = set()
+    hooks = [
+        module.register_forward_hook(lambda module, *_: calls.add(type(module).__name__)) for module in model.modules()
+    ]
+    with torch.no_grad():
+        model(**random_inputs())
+    for hook in hooks:
+        hook.remove()
+    present = {type(module).__name__ for module in model.modules()}
+    assert model._no_split_modules & present <= calls
+    assert {"ConvNextLayer", "SsaSemanticAdapter", "SsaFrameDecoderLayer"} <= model._no_split_modules
 
 
 def test_towers_can_be_trained_if_the_configuration_says_so():

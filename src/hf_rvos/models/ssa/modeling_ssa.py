@@ -47,7 +47,7 @@ from hf_rvos.models.ssa.outputs_ssa import (
     SsaVideoFeatures,
     SsaVideoQueries,
 )
-from hf_rvos.models.ssa.semantic_alignment import SsaAdapterText, SsaImageTower, SsaSemanticAdapter
+from hf_rvos.models.ssa.semantic_alignment import SsaImageTower, SsaSemanticAdapter
 from hf_rvos.models.ssa.sequential_alignment import SsaTrajectoryEncoder, SsaVideoDecoder
 from hf_rvos.models.ssa.text_fusion import SsaTextFusion
 
@@ -89,7 +89,7 @@ class SsaPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
-        """Initial values of the released code."""
+        """Initial values of the layers that the model is made of: those of Mask2Former and Grounding DINO."""
         super()._init_weights(module)
         init_shared_layer(module)
         if isinstance(module, SsaTextFusion):
@@ -259,26 +259,21 @@ class SsaModel(SsaPreTrainedModel):
 
         Returns:
             [`SsaFrameFeatures`]
-
         """
         maps, num_expressions = video_features.feature_maps, len(text_features.words)
         num_frames, device = maps.shape[1], maps.device
         # One row for each frame of each expression.
         rows = torch.arange(num_expressions * num_frames, device=device)
         expressions = rows // num_frames
+        rows_at_once = self._rows_at_once(len(rows))
+        pieces_of_maps = maps.flatten(0, 1).split(rows_at_once)
         if video_index is not None:
             rows = video_index.to(device)[expressions] * num_frames + rows % num_frames
-        adapter_texts = [adapter.prepare_text(text_features) for adapter in self.adapters]
-        text = self.text_projection(text_features.sentence)[:, None]
-        rows_at_once = self._rows_at_once(len(rows))
+            pieces_of_maps = (maps.flatten(0, 1)[piece] for piece in rows.split(rows_at_once))
+        sentences = self.text_projection(text_features.sentence)[:, None]
         pieces = [
-            self._read_frames(
-                maps.flatten(0, 1)[rows_of_piece],
-                [entry.select(owners) for entry in adapter_texts],
-                text[owners],
-                every_layer,
-            )
-            for rows_of_piece, owners in zip(rows.split(rows_at_once), expressions.split(rows_at_once))
+            self._read_frames(piece, text_features, sentences, owners, every_layer)
+            for piece, owners in zip(pieces_of_maps, expressions.split(rows_at_once))
         ]
         shape = (num_expressions, num_frames)
         layer_queries = [torch.cat(layer).unflatten(0, shape) for layer in zip(*(piece[0] for piece in pieces))]
@@ -297,19 +292,25 @@ class SsaModel(SsaPreTrainedModel):
         return num_rows if torch.is_grad_enabled() else self.config.frames_at_once
 
     def _read_frames(
-        self, maps: torch.Tensor, adapter_texts: list[SsaAdapterText], text: torch.Tensor, every_layer: bool
+        self,
+        maps: torch.Tensor,
+        text_features: SsaTextFeatures,
+        sentences: torch.Tensor,
+        expressions: torch.Tensor,
+        every_layer: bool,
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Queries of some frames, their text, mask features and, with `every_layer`, those of the frame queries.
 
-        `maps` `(num_frames, channels, height, width)` come from the first stage of the image tower.
+        `maps` `(num_frames, channels, height, width)` come from the first stage of the image tower, `sentences` are
+        `(num_expressions, 1, hidden_size)`, `expressions` `(num_frames,)` those with which the frames are read.
         """
         feature_maps = []
-        for stage, (adapter, adapter_text) in enumerate(zip(self.adapters, adapter_texts)):
+        for stage, adapter in enumerate(self.adapters):
             if stage > 0:
                 maps = self.backbone(maps, stage)
-            maps = adapter(maps, adapter_text)
+            maps = adapter(maps, text_features, expressions)
             feature_maps.append(maps)
-        pixels = self.pixel_decoder(feature_maps, text)
+        pixels = self.pixel_decoder(feature_maps, sentences[expressions])
         with torch.no_grad():
             # Resizing and projecting commute.
             level_mask_features = [

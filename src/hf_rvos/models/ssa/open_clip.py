@@ -16,7 +16,7 @@
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from transformers.utils import cached_file
 
 from hf_rvos.conversion import load_official_checkpoint
@@ -46,7 +46,14 @@ def read_tower(name: str, source: str, **download_options: Any) -> dict[str, tor
     file = next(filter(None, (cached_file(source, entry, **download_options) for entry in FILES)), None)
     if file is None:
         return None
-    weights = load_file(file) if file.endswith(".safetensors") else load_official_checkpoint(file, "state_dict")[0]
-    is_image = name == "backbone"
-    weights = {_OFFICIAL + key: value for key, value in weights.items() if key.startswith("visual.") == is_image}
+
+    def is_wanted(key: str) -> bool:
+        return key.startswith("visual.") == (name == "backbone")
+
+    if file.endswith(".safetensors"):
+        with safe_open(file, "pt") as content:  # of the two towers only the one is read
+            weights = {key: content.get_tensor(key) for key in filter(is_wanted, content.keys())}
+    else:
+        weights = load_official_checkpoint(file, "state_dict")[0]
+    weights = {_OFFICIAL + key: value for key, value in weights.items() if is_wanted(key)}
     return {key.removeprefix(f"model.{name}."): value for key, value in convert_state_dict(weights).items()}

@@ -14,8 +14,6 @@
 
 """Semantic alignment (paper, section 3.2): a frozen image tower of CLIP, and adapters between its stages."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -45,6 +43,7 @@ class SsaImageTower(ConvNextPreTrainedModel):
         self.embeddings = ConvNextEmbeddings(config)
         self.encoder = ConvNextEncoder(config)
         self.post_init()
+        self._no_split_modules.discard("ConvNextStage")  # whose forward is never called
 
     def forward(self, features: torch.Tensor, stage: int) -> torch.Tensor:
         """
@@ -67,23 +66,6 @@ class SsaImageTower(ConvNextPreTrainedModel):
             else:
                 features = block(features)
         return features
-
-
-class SsaAdapterText(NamedTuple):
-    """What an adapter makes of expressions, once for all their frames.
-
-    `keys` and `values` `(num_expressions, num_words, adapter_size)` and `word_mask` `(num_expressions, num_words)` of
-    the words, `sentence` `(num_expressions, adapter_size)` the value of the sentence, None where it is not used.
-    """
-
-    keys: torch.Tensor
-    values: torch.Tensor
-    word_mask: torch.Tensor
-    sentence: torch.Tensor | None
-
-    def select(self, expressions: torch.Tensor) -> "SsaAdapterText":
-        """Those of the expression of each frame, `(num_frames,)`."""
-        return SsaAdapterText(*(None if part is None else part[expressions] for part in self))
 
 
 class SsaSemanticAdapter(GradientCheckpointingLayer):
@@ -116,51 +98,46 @@ class SsaSemanticAdapter(GradientCheckpointingLayer):
         self.gate = MLP(3 * channels, adapter_size, 3, 2)
         self.dropout = nn.Dropout(dropout)
 
-    def prepare_text(self, text: SsaTextFeatures) -> SsaAdapterText:
-        """The part that does not depend on the frames."""
-        words = self.text_proj(text.words)
-        code = sequence_code(words.shape[1], words.shape[2], words.device).to(words.dtype)
-        return SsaAdapterText(
-            keys=self.attention.k_proj(words + code),
-            values=self.attention.v_proj(words),
-            word_mask=text.word_mask,
-            sentence=self.attention.v_proj(self.text_proj(text.sentence)) if self.use_sentence else None,
-        )
-
-    def forward(self, feature_maps: torch.Tensor, text: SsaAdapterText) -> torch.Tensor:
+    def forward(self, feature_maps: torch.Tensor, text: SsaTextFeatures, expressions: torch.Tensor) -> torch.Tensor:
         """
         Args:
             feature_maps: `(num_frames, channels, height, width)` of a stage.
-            text: What `prepare_text` made of the expression of each frame.
+            text: Words and sentences of all expressions.
+            expressions: `(num_frames,)`, which of them each frame is read with.
 
         Returns:
             Same shape as `feature_maps`.
         """
+        # Once for an expression, whatever the number of its frames.
+        words = self.text_proj(text.words)
+        code = sequence_code(words.shape[1], words.shape[2], words.device).to(words.dtype)
+        keys, values = self.attention.k_proj(words + code)[expressions], self.attention.v_proj(words)[expressions]
         shape = feature_maps.shape[-2:]
         pixels = feature_maps.permute(0, 2, 3, 1).flatten(1, 2)  # (F, S, channels)
         narrow = self.pixel_proj(pixels)
         code = pixel_code(tuple(shape), narrow.shape[-1], narrow.device).to(narrow.dtype)
         query = self.attention.q_proj(narrow + code)
-        attended = self.attention.attend(query, text.keys, text.values, text.word_mask)
-        words = self.norm(narrow + self.dropout(attended))
+        attended = self.attention.attend(query, keys, values, text.word_mask[expressions])
+        by_words = self.norm(narrow + self.dropout(attended))
         bottleneck = self.bottleneck(pixels).relu()
         if self.use_sentence:
             dropout = self.attention.dropout if self.training else 0.0
+            value = self.attention.v_proj(self.text_proj(text.sentence))[expressions]
             attended = attend_to_one_token(
-                text.sentence, self.attention.out_proj, self.attention.num_heads, pixels.shape[1], dropout
+                value, self.attention.out_proj, self.attention.num_heads, pixels.shape[1], dropout
             )
-            sentence = self.norm(narrow + self.dropout(attended.expand_as(narrow)))
+            by_sentence = self.norm(narrow + self.dropout(attended.expand_as(narrow)))
             bottleneck = bottleneck + pixels
 
         # The mean over the pixels and the projection commute, as do the mixture and the projection.
-        first_mean = self.out_proj(sentence.mean(1)) if self.use_sentence else pixels.mean(1)
-        means = torch.cat((first_mean, self.out_proj(words.mean(1)), bottleneck.mean(1)), dim=-1)
+        first_mean = self.out_proj(by_sentence.mean(1)) if self.use_sentence else pixels.mean(1)
+        means = torch.cat((first_mean, self.out_proj(by_words.mean(1)), bottleneck.mean(1)), dim=-1)
         first_share, word_share, bottleneck_share = self.gate(means).softmax(-1)[:, None].split(1, dim=-1)  # (F, 1, 1)
         mixed = bottleneck_share * bottleneck
         if self.use_sentence:
-            text_view, text_share = first_share * sentence + word_share * words, first_share + word_share
+            text_view, text_share = first_share * by_sentence + word_share * by_words, first_share + word_share
         else:
-            text_view, text_share = word_share * words, word_share
+            text_view, text_share = word_share * by_words, word_share
             mixed = mixed + first_share * pixels
         mixed = mixed + F.linear(text_view, self.out_proj.weight) + text_share * self.out_proj.bias
         return mixed.unflatten(1, shape).permute(0, 3, 1, 2)
