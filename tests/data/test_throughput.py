@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from hf_rvos.data import load_dataset
+from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.media import load_clip, load_masks
 from hf_rvos.data.throughput import measure_throughput, measure_training, write_example
 from tests.tiny_segmenter import tiny_model
@@ -51,9 +52,10 @@ def test_measurement_says_what_it_measured(example):
 
 
 def test_training_steps_are_timed_and_taken(example):
-    model = tiny_model()
+    model, augmentation = tiny_model(), ClipAugmentation(short_sides=(50,), max_long_side=100)
     before = [parameter.clone() for parameter in model.parameters()]
-    measured = measure_training(model, *example, clip_length=2, num_steps=2)
+    measured = measure_training(model, *example, clip_length=2, num_steps=2, augmentation=augmentation)
     assert measured["training_clips_per_second"] == pytest.approx(1000 / measured["step_ms"])
     assert measured["step_ms"] > 0
+    assert measured["training_size"] == [64, 96]  # the example is 90x160, and frames are padded to multiples of 32
     assert not all(torch.equal(old, new.cpu()) for old, new in zip(before, model.parameters()))

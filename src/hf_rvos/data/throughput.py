@@ -100,6 +100,7 @@ def measure_training(
     clip_length: int = 5,
     sampling: str = "anchors",
     num_steps: int = 3,
+    augmentation: ClipAugmentation = AUGMENTATION,
 ) -> dict[str, Any]:
     """Take training steps of one such clip each: forward, backward and AdamW on all parameters.
 
@@ -110,14 +111,15 @@ def measure_training(
         clip_length: As of `measure_throughput`.
         sampling: As of `measure_throughput`.
         num_steps: Steps to time, after a first one whose memory is measured.
+        augmentation: What makes the frames as large as the model sees them.
 
     Returns:
         `step_ms` and `training_clips_per_second`: on a GPU by the clock, on a processor by the time that it worked;
         `training_memory_mib`, what a step takes at most beside the weights, with gradients and the state of AdamW;
-        `weights_mib`; and where, as `device`.
+        `weights_mib`; `(height, width)` of the frames of that clip as `training_size`; and where, as `device`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clips = ReferringClips(rows, root, clip_length, sampling, AUGMENTATION)
+    clips = ReferringClips(rows, root, clip_length, sampling, augmentation)
     collate = ClipCollator(build_word_tokenizer(" ".join(rows["expression"]).split(), 512))
     model = model.to(device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -146,6 +148,7 @@ def measure_training(
         memory -= weights
     seconds = sum(map(step, batches[1:])) / num_steps
     return {
+        "training_size": list(batches[0]["pixel_values_videos"].shape[-2:]),
         "weights_mib": weights / 2**20,
         "training_memory_mib": None if memory is None else memory / 2**20,
         "step_ms": 1000 * seconds,
@@ -183,10 +186,11 @@ def main() -> None:
     parser.add_argument("--train", metavar="MODEL", help="time training steps, too; soc:video-swin-t for example")
     parser.add_argument("--num_steps", type=int, default=3, help="training steps to time")
     parser.add_argument("--gradient_checkpointing", action="store_true", help="in them")
+    parser.add_argument("--short_side", type=int, help="of all frames in them; without, several sizes and crops")
     options = vars(parser.parse_args())
     name, root, cache = options.pop("dataset"), options.pop("data_dir"), None
     trained, num_clips, num_steps = (options.pop(key) for key in ("train", "num_clips", "num_steps"))
-    is_checkpointed = options.pop("gradient_checkpointing")
+    is_checkpointed, short_side = options.pop("gradient_checkpointing"), options.pop("short_side")
     cv2.setNumThreads(1), torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         if root is None and name == "ref_youtube_vos":
@@ -199,6 +203,8 @@ def main() -> None:
             if is_checkpointed:
                 model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             measured |= {"model": trained, "gradient_checkpointing": is_checkpointed}
+            if short_side:
+                options["augmentation"] = ClipAugmentation(short_sides=(short_side,), max_long_side=2 * short_side)
             measured |= measure_training(model, rows, root, num_steps=num_steps, **options)
         print(json.dumps(measured, indent=2))
 
