@@ -227,6 +227,14 @@ def test_a_killed_evaluation_of_a_model_gives_the_same_pictures_too(mevis, model
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
 
 
+def test_a_model_is_the_same_wherever_its_frozen_parts_are_kept():
+    model = tiny_model()
+    described = describe_model("tiny", ModelPredictor(model, tiny_processor()))
+    model.config.frozen_parts = {"backbone": {"source": "somewhere", "fingerprint": "0"}}
+    assert describe_model("tiny", ModelPredictor(model, tiny_processor())) == described
+    assert model.config.frozen_parts
+
+
 @pytest.mark.parametrize("change", ["checkpoint", "weights", "threshold", "split", "limit", "size", "masks"])
 def test_another_evaluation_does_not_go_on_in_the_folder(mevis, model, tmp_path, change):
     def described(name="tiny", model=model, threshold=0.5, shortest_edge=48):
@@ -335,6 +343,7 @@ def test_masks_that_were_written_score_the_same(predictor, tmp_path, name, split
     # As written, since no NaN equals another.
     metrics, again = (json.loads((tmp_path / each / "metrics.json").read_text()) for each in ("model", "folder"))
     assert again.pop("num_missing_masks") == 0 and again.pop("masks")
+    del metrics["multi_target"], metrics["score_threshold"]  # of the model
     assert again == metrics | {"saved_masks": False} and 0 <= metrics["j_and_f"] < 100
     for first, second in zip(*(read_table(tmp_path / each / "expressions.csv") for each in ("model", "folder"))):
         first.pop("score", None)  # of the model

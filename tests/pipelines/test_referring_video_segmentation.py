@@ -315,6 +315,18 @@ def test_ten_thousand_frames_need_no_more_memory_than_two_hundred():
     assert float(result.stdout.split()[-1]) < ALLOWED_GROWTH
 
 
+def test_what_a_model_pads_by_itself_can_be_cut_off(segmenter, video, monkeypatch):
+    sizes, cut = [], segmenter.processor.post_process_referring_video_segmentation
+
+    def spy(*args, **kwargs):
+        sizes.append(kwargs["input_sizes"])
+        return cut(*args, **kwargs)
+
+    monkeypatch.setattr(segmenter.processor, "post_process_referring_video_segmentation", spy)
+    segmenter(video[:, :39, :59], text=TEXTS[0], clip_length=5)  # becomes 48 x 72, and nothing is padded
+    assert sizes == [[(48, 72)]] * 2
+
+
 # What is not in the video.
 
 

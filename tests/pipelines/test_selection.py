@@ -65,6 +65,12 @@ def test_none_is_an_answer_in_any_case_except_for_several_targets(config, multi_
     assert choose_score_threshold(config, asked, multi_target) == wanted
 
 
+def test_several_targets_need_a_threshold():
+    config = SimpleNamespace(model_type="ssa", score_threshold=None, multi_target=True)
+    with pytest.raises(ValueError, match="score_threshold: several targets need one"):
+        choose_score_threshold(config, None, True)
+
+
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan"), "0.5", True])
 def test_what_is_no_probability_is_refused(value):
     with pytest.raises(ValueError, match="score_threshold is"):

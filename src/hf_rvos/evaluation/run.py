@@ -13,6 +13,7 @@
 # limitations under the License.
 """Score a model, or masks that are there already, on a benchmark: resumable, on any number of processes."""
 
+import copy
 import hashlib
 import json
 import os
@@ -160,7 +161,9 @@ def describe_model(checkpoint: str, predictor: ModelPredictor) -> dict[str, Any]
     """What numbers of a model depend on: its weights, too, since a folder can get others."""
     digest = hashlib.sha256()
     processor = predictor.processor
-    for part in (predictor.model.config.to_json_string(), processor.video_processor.to_json_string()):
+    config = copy.copy(predictor.model.config)
+    config.__dict__.pop("frozen_parts", None)  # where weights are kept changes no number
+    for part in (config.to_json_string(), processor.video_processor.to_json_string()):
         digest.update(part.encode())
     digest.update(json.dumps(processor.tokenizer.get_vocab(), sort_keys=True).encode())
     for name, tensor in sorted(predictor.model.state_dict().items()):

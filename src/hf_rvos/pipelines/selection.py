@@ -58,8 +58,13 @@ def choose_score_threshold(config: Any, score_threshold: float | str | None, mul
         score_threshold: None, `"auto"` for what the configuration says, or a number. With several targets, which are
             told by their scores, None means `"auto"`.
         multi_target: Whether there may be several targets.
+
+    Raises:
+        ValueError: if several targets need a threshold, and there is none.
     """
     check_score_threshold(score_threshold)
     if score_threshold == "auto" or (score_threshold is None and multi_target):
-        return config.score_threshold
+        score_threshold = config.score_threshold
+    if multi_target and score_threshold is None:
+        raise ValueError("score_threshold: several targets need one, and the configuration of the model has none")
     return score_threshold

@@ -298,7 +298,8 @@ class RvosVideoProcessor(BaseVideoProcessor):
                 of the model.
             input_sizes (`list[tuple[int, int]]`, *optional*):
                 `(height, width)` of each expression's clip after resizing and before padding, in pixels. Needed when
-                the batch was padded. If None, the whole grid is taken.
+                the batch was padded, or the model pads sides that are no multiples of 4 as SgMg does. If None, the
+                whole grid is taken.
             num_frames (`list[int]`, *optional*):
                 Number of real frames of each expression's clip. If None, all are real.
             multi_target (`bool`, *optional*, defaults to `False`):
