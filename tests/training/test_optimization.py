@@ -79,6 +79,13 @@ def test_adapters_learn_as_fast_as_the_backbone_that_they_are_in():
     assert rates == {id(p): 2 for p in parts["adapters"].parameters()} | {id(p): 4 for p in parts["head"].parameters()}
 
 
+def test_adapters_of_a_decoder_learn_as_fast_as_the_decoder():
+    names = {name: torch.nn.Linear(2, 2) for name in ("adapters", "fine")}
+    parts = torch.nn.ModuleDict({"model": torch.nn.ModuleDict({"pixel_decoder": torch.nn.ModuleDict(names)})})
+    (optimizer,) = build_optimizers(parts, Recipe(learning_rate=4, backbone_learning_rate=2))
+    assert {group["rate"] for group in optimizer.param_groups} == {4}
+
+
 def test_nothing_to_train_is_refused():
     with pytest.raises(ValueError, match="all learning rates are 0"):
         build_optimizers(model(), Recipe(learning_rate=0, backbone_learning_rate=0))

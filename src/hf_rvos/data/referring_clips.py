@@ -15,6 +15,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -283,7 +284,6 @@ class MixedClips(Dataset):
         first = len(self.parts[0]) / weights[0]
         self.counts = [max(1, round(first * weight)) for weight in weights]
         self.ends = np.cumsum(self.counts)
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return int(self.ends[-1])
@@ -294,13 +294,13 @@ class MixedClips(Dataset):
         part, count = self.parts[number], self.counts[number]
         seen = epoch * count + index - int(self.ends[number]) + count
         passes, place = divmod(seen, len(part))
-        return part[passes, int(self._order(number, passes)[place]), clip_length]
+        order = _order_of_pass(len(part), self.seed, number, passes)
+        return part[passes, int(order[place]), clip_length]
 
-    def _order(self, number: int, passes: int) -> np.ndarray:
-        if self._orders.get(number, (None,))[0] != passes:
-            generator = np.random.default_rng([self.seed, number, passes])
-            self._orders[number] = passes, generator.permutation(len(self.parts[number]))
-        return self._orders[number][1]
+
+@lru_cache(maxsize=8)  # an epoch may lie in two passes of a part
+def _order_of_pass(size: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(size)
 
 
 def _is_absent(row: dict[str, Any]) -> bool:

@@ -35,8 +35,8 @@ def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim
     """Make an optimizer with a group for each learning rate and weight decay; a rate of 0 freezes its parameters.
 
     Args:
-        model: Its parts named `backbone` and `text_encoder` have rates of their own; `adapters` have that of the
-            backbone that they are in.
+        model: Parts of it or of its base model named `backbone` and `text_encoder` have rates of their own;
+            `adapters` have that of the backbone that they are in.
         recipe: Rates and the like.
 
     Returns:
@@ -50,9 +50,8 @@ def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim
     }
     groups: dict[tuple, dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
-        rate = getattr(
-            recipe, next((key for part, key in _RATES.items() if f".{part}." in f".{name}"), "learning_rate")
-        )
+        # Not deeper: a decoder may have adapters, too.
+        rate = getattr(recipe, next((_RATES[part] for part in name.split(".")[:2] if part in _RATES), "learning_rate"))
         if rate == 0:
             parameter.requires_grad_(False)
         if not parameter.requires_grad:

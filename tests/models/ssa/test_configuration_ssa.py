@@ -72,6 +72,8 @@ def test_values_of_a_wrong_type_are_refused(fields):
         ({"adapter_type": "sentence"}, r"adapter_type is 'sentence', expected one of \('word_sentence', 'word'\)"),
         ({"encoder_feedforward_size": 42}, r"encoder_feedforward_size \(42\) must be divisible by attention_heads"),
         ({"num_supervised_frame_layers": 6}, "num_supervised_frame_layers is 6, but decoder_layers .4. make 5"),
+        ({"importance_ratio": 1.5}, "importance_ratio is 1.5, expected a share from 0 to 1"),
+        ({"oversample_ratio": 0.5}, r"importance_ratio is 0.75, .* at most oversample_ratio \(0.5\)"),
         ({"num_queries": 0}, "num_queries is 0, expected at least 1"),
         ({"frames_at_once": 0}, "frames_at_once is 0, expected at least 1"),
         ({"score_threshold": 1.0}, "score_threshold is 1.0, expected a probability below 1"),

@@ -252,18 +252,26 @@ def test_features_can_be_passed_back(model):
 
 @torch.no_grad()
 def test_video_in_pieces_equals_the_video_at_once(model):
-    inputs = random_inputs(1, 5)
+    inputs = random_inputs(1, 5, num_expressions=2)
     expected = model(**inputs, queries="best")
     text = model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
     pieces = [
-        model.get_frame_features(model.get_video_features(frames), text)
+        model.get_frame_features(model.get_video_features(frames), text, inputs["video_index"])
         for frames in inputs["pixel_values_videos"].split(2, dim=1)
     ]
     video = model.get_video_queries(*(torch.cat([piece[name] for piece in pieces], 1) for name in ("queries", "text")))
     torch.testing.assert_close(video.class_logits, expected.class_logits)
-    embeddings = video.mask_embeddings[:, expected.query_index]
+    embeddings = video.mask_embeddings[torch.arange(2), expected.query_index][:, None]
     masks = [model.draw_masks(embeddings, piece.mask_features) for piece in pieces]
     torch.testing.assert_close(torch.cat(masks, dim=2), expected.pred_masks)
+
+
+@torch.no_grad()
+def test_frames_for_several_expressions_need_to_know_whose_they_are(model):
+    inputs = random_inputs(1, 2, num_expressions=2)
+    video = model.get_video_features(inputs["pixel_values_videos"])
+    with pytest.raises(ValueError, match="2 expressions for 1 videos. Give video_index"):
+        model.get_frame_features(video, model.get_text_features(inputs["input_ids"]))
 
 
 @pytest.mark.parametrize("frames_at_once", [1, 4])

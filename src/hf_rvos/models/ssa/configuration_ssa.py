@@ -196,6 +196,11 @@ class SsaConfig(RvosConfig):
                 f"num_supervised_frame_layers is {self.num_supervised_frame_layers}, but decoder_layers "
                 f"({self.decoder_layers}) make {self.decoder_layers + 1} predictions"
             )
+        if not 0 <= self.importance_ratio <= min(1, self.oversample_ratio):
+            raise ValueError(
+                f"importance_ratio is {self.importance_ratio}, expected a share from 0 to 1 and at most "
+                f"oversample_ratio ({self.oversample_ratio}): its points are chosen among those candidates"
+            )
         for name, model_type in (("backbone_config", "convnext"), ("text_config", "clip_text_model")):
             found = getattr(self, name).model_type
             if found != model_type:

@@ -259,8 +259,12 @@ class SsaModel(SsaPreTrainedModel):
 
         Returns:
             [`SsaFrameFeatures`]
+
+        Raises:
+            ValueError: if `video_index` does not name a video for each expression.
         """
         maps, num_expressions = video_features.feature_maps, len(text_features.words)
+        check_video_index(video_index, num_expressions, len(maps))
         num_frames, device = maps.shape[1], maps.device
         # One row for each frame of each expression.
         rows = torch.arange(num_expressions * num_frames, device=device)
@@ -621,7 +625,6 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
             mask_features=features.mask_features,
             frame_similarity=self.frame_similarity_head(features.frame_queries),
             video_similarity=self.video_similarity_head(video_queries[-1]),
-            frame_mask=features.frame_mask,
         )
 
 

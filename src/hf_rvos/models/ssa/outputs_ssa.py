@@ -162,8 +162,6 @@ class SsaPredictions(ModelOutput):
             Frame queries, projected for the similarity loss, in the order in which the frame decoder has them.
         video_similarity (`torch.FloatTensor` of shape `(S, E, N, hidden_size)`):
             Video queries after the last layer, projected for the similarity loss.
-        frame_mask (`torch.BoolTensor` of shape `(E, T)`, *optional*):
-            True at real frames. None means all.
     """
 
     frame_logits: torch.FloatTensor | None = None
@@ -174,7 +172,6 @@ class SsaPredictions(ModelOutput):
     mask_features: torch.FloatTensor | None = None
     frame_similarity: torch.FloatTensor | None = None
     video_similarity: torch.FloatTensor | None = None
-    frame_mask: torch.BoolTensor | None = None
 
 
 @dataclass
