@@ -210,6 +210,11 @@ def test_threshold_of_the_configuration_is_the_default():
     assert low.query_index.tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
+def test_referred_queries_need_a_threshold():
+    with pytest.raises(ValueError, match="needs a score_threshold: the configuration has none"):
+        tiny_model(score_threshold=None)(**random_inputs(), queries="referred")
+
+
 # Several expressions, several videos, features
 
 

@@ -557,14 +557,17 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
             [`SsaSegmentationOutput`]
 
         Raises:
-            ValueError: if inputs are missing, have the wrong rank or do not fit together, or if `labels` or
-                `output_auxiliary` come with other queries than `"all"`.
+            ValueError: if inputs are missing, have the wrong rank or do not fit together, if `labels` or
+                `output_auxiliary` come with other queries than `"all"`, or if `"referred"` has no threshold.
         """
         if queries not in ("all", "best", "referred"):
             raise ValueError(f'queries is {queries!r}, expected "all", "best" or "referred"')
         if queries != "all" and (labels is not None or output_auxiliary):
             name = "output_auxiliary" if labels is None else "labels"
             raise ValueError(f'{name} needs the masks of all queries: call with queries="all"')
+        score_threshold = self.config.score_threshold if score_threshold is None else score_threshold
+        if queries == "referred" and score_threshold is None:
+            raise ValueError('queries="referred" needs a score_threshold: the configuration has none')
         features = self.model(
             pixel_values_videos,
             pixel_mask,
@@ -598,8 +601,7 @@ class SsaForReferringVideoSegmentation(SsaPreTrainedModel):
             query_index = scores.argmax(1)
             embeddings = embeddings.take_along_dim(query_index[:, None, None], 1)
         elif queries == "referred":
-            threshold = self.config.score_threshold if score_threshold is None else score_threshold
-            query_index = _queries_above(scores, threshold)
+            query_index = _queries_above(scores, score_threshold)
             embeddings = embeddings.take_along_dim(query_index.clamp(min=0)[..., None], 1)
         masks = self.draw_masks(embeddings, features.mask_features)
         if queries == "referred":
