@@ -102,7 +102,7 @@ def measure_training(
     num_steps: int = 3,
     augmentation: ClipAugmentation = AUGMENTATION,
 ) -> dict[str, Any]:
-    """Take training steps of one such clip each: forward, backward and AdamW on all parameters.
+    """Take training steps of one such clip each: forward, backward and AdamW on all parameters that are trained.
 
     Args:
         model: A model; what it learns is of no use.
