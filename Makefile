@@ -15,10 +15,10 @@ demo: $(VENV)/.installed
 	$(BIN)/hf-rvos segment $(DEMO_VIDEO) $(DEMO_TEXTS) --output outputs/demo/overlay.mp4 --json outputs/demo/result.json
 
 test: quality
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 20 --durations-min 5
 
 test-fast: $(VENV)/.installed-testing
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 style: $(VENV)/.installed-testing
 	$(BIN)/ruff check --fix $(CODE)

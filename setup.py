@@ -27,10 +27,11 @@ ROOT = Path(__file__).parent
 VERSIONS = {
     requirement.partition(">")[0]: requirement
     for requirement in (
-        "accelerate>=1.12,<2",
+        "accelerate>=1.15,<2",
         "av>=17.1,<19",
         "datasets>=5.1,<6",
         "evaluate>=0.4.6,<0.5",
+        "filelock>=3.20,<5",
         "h5py>=3.12,<4",
         "hf-doc-builder>=0.5,<0.6",
         "huggingface-hub>=2,<3",
@@ -88,7 +89,7 @@ extras = {
     "docs": versions("hf-doc-builder"),
 }
 extras["eval"] = versions("accelerate", "evaluate", "matplotlib") + extras["data"]
-extras["train"] = versions("pyyaml") + extras["eval"]
+extras["train"] = versions("filelock", "pyyaml") + extras["eval"]
 extras["testing"] = versions("pytest", "pytest-xdist") + extras["timm"] + extras["train"] + extras["quality"]
 extras["dev"] = extras["testing"] + extras["docs"]
 

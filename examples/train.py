@@ -65,6 +65,7 @@ from hf_rvos.training.checkpointing import (
     load_checkpoint,
     replace_folder,
     save_checkpoint,
+    sole_run,
 )
 from hf_rvos.training.launching import start_accelerator
 from hf_rvos.training.optimization import average_weights, build_optimizers, rate_factor, set_rates
@@ -174,7 +175,11 @@ def main() -> None:
 
 
 def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
-    """Train, evaluate and save what a task describes."""
+    """Train, evaluate and save what a task describes.
+
+    Raises:
+        ValueError: if something is not there or does not fit, before anything is trained.
+    """
     accelerator = start_accelerator(recipe)
     output_dir = Path(recipe.output_dir)
     checkpoint = choose_checkpoint(output_dir, resume)
@@ -187,11 +192,20 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
         raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
     if recipe.push_to_hub and accelerator.is_main_process:
         check_upload(recipe)
-    model = task.model
+    with sole_run(output_dir, accelerator):
+        if resume and not checkpoint:
+            accelerator.print("no checkpoint yet, starting anew")
+        run(task, dataset, accelerator, checkpoint)
+    accelerator.end_training()
+
+
+def run(task: Any, dataset: Dataset, accelerator: Accelerator, checkpoint: Path | None) -> None:
+    """Train in a folder that is this run's alone, from the start or from a checkpoint."""
+    model, recipe = task.model, task.recipe
+    output_dir = Path(recipe.output_dir)
     optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    output_dir.mkdir(parents=True, exist_ok=True)
     check_room(output_dir, model, has_average=recipe.ema_decay > 0)
     accelerator.print(
         f"{type(model).__name__} with {num_parameters:,} parameters, of which {num_trained:,} are trained, on "
@@ -213,8 +227,6 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
     if checkpoint:
         load_checkpoint(accelerator, checkpoint, clock, ema, optimizers)
-    elif resume:
-        accelerator.print("no checkpoint yet, starting anew")
     sampler.start = clock.step
     loader = DataLoader(
         dataset,
@@ -323,7 +335,6 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
             path.write_text(json.dumps(results | {"recipe": asdict(recipe)}, indent=2) + "\n")
         if recipe.push_to_hub:
             upload(recipe, output_dir / "final")
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, register_tracker_class
+from filelock import FileLock
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig
@@ -186,7 +187,7 @@ def test_saved_model_can_be_trained_on(run, finished, tmp_path):
 def test_loss_that_is_not_a_number_names_the_clips_and_nothing_is_written(run, tmp_path):
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1, clips train/\d"):
         run(tmp_path, "--override", "learning_rate=.nan", "warmup=0")
-    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "log.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +214,13 @@ def test_wrong_setting_gives_one_clear_error(run, tmp_path, capsys, options, mes
         run(tmp_path, *options)
     assert error.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_folder_belongs_to_one_run_at_a_time(run, tmp_path):
+    with FileLock(tmp_path / ".lock"):  # of the same process, but another lock
+        with pytest.raises(ValueError, match="a run is going on in"):
+            run(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_later_recipe_files_have_the_say_and_add_to_the_model(tmp_path, monkeypatch):

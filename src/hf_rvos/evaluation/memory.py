@@ -34,17 +34,18 @@ from hf_rvos.evaluation.run import Benchmark, evaluate
 FACTOR = 4
 
 
-def evaluate_videos(num_videos: int) -> dict[str, Any]:
-    """Evaluate the embedded checkpoint on the first test videos of Moving Shapes, with pictures of the worst.
+def evaluate_videos(num_videos: int, model: str = DEFAULT_CHECKPOINT) -> dict[str, Any]:
+    """Evaluate a model on the first test videos of Moving Shapes, with pictures of the worst.
 
     Args:
         num_videos: How many.
+        model: Short name, folder or hub id.
 
     Returns:
         `num_videos`; `num_expressions`; `peak_mib`, what this process had in memory at most since it started; and
         `pixels_mib`, what all frames of these videos and all masks, predicted and true, would take together.
     """
-    segmenter = load_segmenter(DEFAULT_CHECKPOINT, "cpu", Dtype.auto)
+    segmenter = load_segmenter(model, "cpu", Dtype.auto)
     predictor = ModelPredictor(segmenter.model, segmenter.processor)
     benchmark = Benchmark("moving_shapes", None, "test", limit=num_videos)
     with TemporaryDirectory() as folder:
@@ -59,14 +60,18 @@ def evaluate_videos(num_videos: int) -> dict[str, Any]:
     }
 
 
-def compare_memory(num_videos: int = 4) -> dict[str, Any]:
+def compare_memory(num_videos: int = 4, model: str = DEFAULT_CHECKPOINT) -> dict[str, Any]:
     """Measure some videos and four times as many.
+
+    Args:
+        num_videos: The smaller number.
+        model: Short name, folder or hub id.
 
     Returns:
         `few` and `many`, what [`evaluate_videos`] says of them; and of `peak_mib` and `pixels_mib` how much more there
         is of many, `peak_growth_mib` and `pixels_growth_mib`.
     """
-    few, many = (run_apart(evaluate_videos, number) for number in (num_videos, FACTOR * num_videos))
+    few, many = (run_apart(evaluate_videos, number, model) for number in (num_videos, FACTOR * num_videos))
     growth = {f"{name}_growth_mib": many[f"{name}_mib"] - few[f"{name}_mib"] for name in ("peak", "pixels")}
     return {"few": few, "many": many, **growth}
 

@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch.optim.swa_utils import AveragedModel
@@ -67,6 +69,34 @@ def choose_checkpoint(output_dir: Path, resume: str | None) -> Path | None:
             "--resume_from_checkpoint latest, take another output_dir, or remove them"
         )
     return chosen
+
+
+@contextmanager
+def sole_run(output_dir: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if it is not there, while the block runs. When a process ends, in
+    whatever way, the system opens the folder again.
+
+    Raises:
+        ValueError: in all processes, if a run is going on there.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    lock, is_taken = FileLock(output_dir / ".lock", blocking=False), False
+    if accelerator.is_main_process:
+        try:
+            lock.acquire()
+        except Timeout:
+            is_taken = True
+        except (OSError, NotImplementedError):  # some file systems of clusters have no locks
+            accelerator.print(f"{output_dir} cannot be locked, so nothing tells whether another run writes there")
+    (is_taken,) = broadcast_object_list([is_taken])
+    if is_taken:
+        raise ValueError(
+            f"output_dir: a run is going on in {output_dir}; wait for its end, or take another output_dir"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def check_room(output_dir: Path, model: torch.nn.Module, has_average: bool) -> None:

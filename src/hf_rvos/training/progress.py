@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast
 
 from hf_rvos.training.recipe import Recipe
 
@@ -66,7 +66,8 @@ class Clock:
         minutes = (recipe.max_train_minutes, recipe.checkpointing_minutes, recipe.evaluation_minutes)
         # Only what depends on the time has to be agreed on.
         if self.accelerator.num_processes > 1 and any(entry is not None for entry in minutes):
-            self.elapsed = broadcast_object_list([self.elapsed])[0]
+            elapsed = torch.tensor(self.elapsed, dtype=torch.float64, device=self.accelerator.device)
+            self.elapsed = broadcast(elapsed).item()
 
     def is_due(
         self, what: str, minutes: float | None = None, steps: int | None = None, epochs: int | None = None
