@@ -72,6 +72,7 @@ install_requires = versions(
     "pycocotools",
     "rich",
     "safetensors",
+    "scipy",
     "tokenizers",
     "torch",
     "torchvision",
@@ -82,7 +83,7 @@ install_requires = versions(
 extras = {
     # ResNet backbones
     "timm": versions("timm"),
-    "data": versions("datasets", "h5py", "scipy"),
+    "data": versions("datasets", "h5py"),
     # transformers knows which version of kernels it accepts.
     "kernels": ["transformers[kernels]"],
     "quality": versions("ruff"),

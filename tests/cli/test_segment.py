@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import json
+from pathlib import Path
 
 import av
 import numpy as np
@@ -21,6 +22,7 @@ import transformers
 from PIL import Image
 
 import hf_rvos
+from hf_rvos.cli.segment import ModelType
 from hf_rvos.ops.rle import decode_rle
 from hf_rvos.utils.video_io import open_video
 from tests.cli.commands import assert_refused, run
@@ -175,6 +177,11 @@ def test_damage_found_on_the_way_leaves_no_file(here, model, tmp_path_factory):
     assert result.exit_code == 2
     assert "39.png" in result.stderr and "damaged or truncated" in result.stderr
     assert not list(here.iterdir())
+
+
+def test_convert_knows_every_model_that_has_released_weights():
+    converters = Path(hf_rvos.__file__).parent.glob("models/*/convert_*_to_hf.py")
+    assert {path.parent.name for path in converters} == {*ModelType} - {ModelType.backbone}
 
 
 @pytest.mark.parametrize("model", ["referformer", "soc"])

@@ -193,6 +193,13 @@ def test_a_clip_that_is_not_there_or_does_not_fit_gives_one_clear_error(tmp_path
         build_model_and_processor(Recipe(**settings))
 
 
+def test_a_new_text_encoder_is_of_the_kind_that_the_model_has():
+    text = {name: value for name, value in SMALL_CLIP_TEXT.items() if name != "model_type"}
+    settings = {"model_type": "ssa", "backbone_config": SMALL_CONVNEXT, "text_config": text}
+    model, _ = build_model_and_processor(Recipe(model=settings))
+    assert model.config.text_config.model_type == "clip_text_model"
+
+
 def test_only_towers_of_clip_want_the_colours_of_clip(text_encoder):
     model = {"model_type": "ssa", "backbone_config": SMALL_CONVNEXT, "text_config": SMALL_CLIP_TEXT}
     _, processor = build_model_and_processor(Recipe(model=model, frame_size=(96, 144)))

@@ -47,6 +47,7 @@ class ModelType(StrEnum):
     referformer = "referformer"
     sgmg = "sgmg"
     soc = "soc"
+    ssa = "ssa"
 
 
 def segment(

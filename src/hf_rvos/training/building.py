@@ -180,7 +180,8 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
     else:
         tokenizer = build_word_tokenizer(vocabulary(), recipe.max_tokens)
         settings["text_config"] = {
-            **(settings.get("text_config") or {"model_type": "roberta"}),
+            "model_type": AutoConfig.for_model(settings["model_type"]).text_config.model_type,
+            **(settings.get("text_config") or {}),
             "vocab_size": len(tokenizer),
             "bos_token_id": tokenizer.bos_token_id,
             "eos_token_id": tokenizer.eos_token_id,

@@ -28,6 +28,7 @@ from hf_rvos.models.ssa.convert_ssa_to_hf import (
     infer_config,
 )
 from hf_rvos.processing import RvosProcessor, RvosVideoProcessor, build_word_tokenizer
+from tests.cli.commands import run
 from tests.parity.official_weights import official_state_dict
 
 
@@ -101,9 +102,12 @@ def test_head_of_the_base_model_is_dropped_as_well(fixtures_dir):
     convert_state_dict(official)
 
 
-def test_local_tokenizer_makes_the_whole_processor(official, tmp_path):
+def test_command_makes_model_and_processor(official, tmp_path):
     build_word_tokenizer(["red", "circle"]).save_pretrained(tmp_path / "tokenizer")
-    convert(save(tmp_path, official), tokenizer=tmp_path / "tokenizer")
+    options = ["--checkpoint", save(tmp_path, official), "--tokenizer", tmp_path / "tokenizer"]
+    result = run("convert", "--model", "ssa", *options, "--output", tmp_path / "converted")
+    assert result.exit_code == 0, result.output
+    assert SsaForReferringVideoSegmentation.from_pretrained(tmp_path / "converted").config.num_queries == 5
     processor = AutoProcessor.from_pretrained(tmp_path / "converted")
     assert isinstance(processor, RvosProcessor)
     assert processor.tokenizer("red circle")["input_ids"] == [0, 5, 4, 2]
