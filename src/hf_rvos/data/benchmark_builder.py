@@ -427,7 +427,7 @@ class BenchmarkBuilder(datasets.GeneratorBasedBuilder):
 
     @property
     def report(self) -> Report:
-        """What was left out when the rows were read, also if that was in an earlier session."""
+        """What was left out when the rows were read, also if that was in an earlier run."""
         report = Report()
         for path in sorted(Path(self._output_dir).glob("report-*.json")):
             report.merge(Report.from_json(path.read_text(encoding="utf-8")))

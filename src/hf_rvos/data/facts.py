@@ -54,7 +54,7 @@ class Facts:
 
 
 _REFCOCO_ACCESS = (
-    "The official host of the references is down; mirrors are linked from the issues of the repository. Images and "
+    "The official host of the references is down; there are mirrors. Images and "
     "instances: train2014 of COCO (cocodataset.org)."
 )
 _REFCOCO_TERMS = "Code of the references Apache-2.0, annotations of COCO CC BY 4.0, images under the terms of Flickr."

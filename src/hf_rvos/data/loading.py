@@ -155,7 +155,7 @@ def load_with_report(
 
     Returns:
         `(Dataset, Report)`, or a `DatasetDict` in place of the first if `split` is None. The report is about the
-        splits that are named in `split`, also if their rows were read in an earlier session.
+        splits that are named in `split`, also if their rows were read in an earlier run.
 
     Raises:
         ValueError: as [`load_dataset`].
