@@ -16,9 +16,9 @@
 from pathlib import Path
 
 
-_NAMES = ("referformer-tiny", "sgmg-tiny", "fast-sgmg-tiny", "soc-tiny")
+_NAMES = ("referformer-tiny", "sgmg-tiny", "fast-sgmg-tiny", "soc-tiny", "ssa-tiny")
 # Sub-models that are kept once; the checkpoints with them name them as sources of what they leave out.
-_PARTS = ("video-swin-tiny",)
+_PARTS = ("video-swin-tiny", "convnext-tiny")
 # The one with the highest J&F on the test split of Moving Shapes.
 DEFAULT_CHECKPOINT = "soc-tiny"
 
