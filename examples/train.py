@@ -192,14 +192,25 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
         raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
     if recipe.push_to_hub and accelerator.is_main_process:
         check_upload(recipe)
+    # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
+    sampler = EpochBatchSampler(
+        len(dataset),
+        recipe.batch_size * recipe.gradient_accumulation_steps,
+        recipe.clip_lengths,
+        recipe.seed,
+        process_index=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
     with sole_run(output_dir, accelerator):
         if resume and not checkpoint:
             accelerator.print("no checkpoint yet, starting anew")
-        run(task, dataset, accelerator, checkpoint)
+        run(task, dataset, sampler, accelerator, checkpoint)
     accelerator.end_training()
 
 
-def run(task: Any, dataset: Dataset, accelerator: Accelerator, checkpoint: Path | None) -> None:
+def run(
+    task: Any, dataset: Dataset, sampler: EpochBatchSampler, accelerator: Accelerator, checkpoint: Path | None
+) -> None:
     """Train in a folder that is this run's alone, from the start or from a checkpoint."""
     model, recipe = task.model, task.recipe
     output_dir = Path(recipe.output_dir)
@@ -212,18 +223,9 @@ def run(task: Any, dataset: Dataset, accelerator: Accelerator, checkpoint: Path 
         f"{accelerator.device}"
     )
 
-    # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
-    clips_per_process = recipe.batch_size * recipe.gradient_accumulation_steps
-    sampler = EpochBatchSampler(
-        len(dataset),
-        clips_per_process,
-        recipe.clip_lengths,
-        recipe.seed,
-        process_index=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-    )
     ema = average_weights(model, recipe.ema_decay, accelerator.device) if recipe.ema_decay else None
     model, *optimizers = accelerator.prepare(model, *optimizers)
+    clips_per_step = sampler.batch_size * accelerator.num_processes
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
     if checkpoint:
         load_checkpoint(accelerator, checkpoint, clock, ema, optimizers)
@@ -294,7 +296,7 @@ def run(task: Any, dataset: Dataset, accelerator: Accelerator, checkpoint: Path 
         is_over = clock.progress >= 1
         if clock.step % recipe.logging_steps == 0 or is_over:
             means = window.means(accelerator)
-            clips_per_second = window.num_steps * clips_per_process * accelerator.num_processes / window.seconds
+            clips_per_second = window.num_steps * clips_per_step / window.seconds
             learning_rate = recipe.learning_rate * rate
             log.write(means | {"learning_rate": learning_rate, "clips_per_second": clips_per_second})
             terms = " ".join(f"{name[5:]} {means[name]:.4f}" for name in last_layer_terms(means))
@@ -324,7 +326,7 @@ def run(task: Any, dataset: Dataset, accelerator: Accelerator, checkpoint: Path 
             "num_parameters": num_parameters,
             "num_trained_parameters": num_trained,
             "num_processes": accelerator.num_processes,
-            "clips_per_step": clips_per_process * accelerator.num_processes,
+            "clips_per_step": clips_per_step,
             "machine": machine(accelerator.device),
             "val": summary,
             "best": best.score,

@@ -27,12 +27,12 @@ WORDS = "the a red green blue circle square star moving left right up down".spli
 TEXT_LIMIT = 12
 
 
-def tiny_processor(shortest_edge: int = 48, **kwargs) -> RvosProcessor:
-    tokenizer = build_word_tokenizer(WORDS, model_max_length=TEXT_LIMIT)
+def tiny_processor(shortest_edge: int = 48, text_limit: int = TEXT_LIMIT, **kwargs) -> RvosProcessor:
+    tokenizer = build_word_tokenizer(WORDS, model_max_length=text_limit)
     return RvosProcessor(RvosVideoProcessor(size={"shortest_edge": shortest_edge}, **kwargs), tokenizer)
 
 
-def tiny_model() -> ReferFormerForReferringVideoSegmentation:
+def tiny_model(text_limit: int = TEXT_LIMIT) -> ReferFormerForReferringVideoSegmentation:
     config = ReferFormerConfig(
         backbone_config=backbone_config("video-swin-t", embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2)),
         text_config={
@@ -42,7 +42,7 @@ def tiny_model() -> ReferFormerForReferringVideoSegmentation:
             "num_hidden_layers": 1,
             "num_attention_heads": 2,
             "intermediate_size": 16,
-            "max_position_embeddings": TEXT_LIMIT + 2,
+            "max_position_embeddings": text_limit + 2,
         },
         hidden_size=64,
         num_queries=3,

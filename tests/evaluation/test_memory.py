@@ -16,7 +16,7 @@ import sys
 import pytest
 
 from hf_rvos.evaluation import memory
-from tests.tiny_segmenter import tiny_pipeline
+from tests.tiny_segmenter import tiny_model, tiny_pipeline, tiny_processor
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the memory of a process")
@@ -35,7 +35,9 @@ def test_an_evaluation_says_what_it_took():
 # Two processes that import torch and evaluate 40 videos together (about 20 seconds on idle cores).
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path):
-    tiny_pipeline().save_pretrained(tmp_path)
+    segmenter = tiny_pipeline(tiny_model(text_limit=40))
+    segmenter.processor = tiny_processor(text_limit=40)
+    segmenter.save_pretrained(tmp_path)
     measured = memory.compare_memory(8, str(tmp_path))
     assert (measured["few"]["num_videos"], measured["many"]["num_videos"]) == (8, 32)
     assert measured["pixels_growth_mib"] > 100

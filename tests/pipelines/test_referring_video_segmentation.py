@@ -293,7 +293,7 @@ from tests.tiny_segmenter import moving_square, tiny_pipeline, tiny_processor
 
 torch.set_num_threads(1)
 segmenter = tiny_pipeline()
-segmenter.processor = tiny_processor(shortest_edge=16)
+segmenter.processor = tiny_processor(shortest_edge=32)
 frames = moving_square(8, height=96, width=144)
 peaks = []
 for num_frames in (200, 10_000):
