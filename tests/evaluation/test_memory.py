@@ -32,7 +32,7 @@ def test_an_evaluation_says_what_it_took():
     assert 50 < measured["peak_mib"] < 50_000
 
 
-# Two processes that import torch and evaluate 40 videos together (about 20 seconds on idle cores).
+# Two processes that import torch and evaluate 40 videos together.
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_videos(tmp_path):
     segmenter = tiny_pipeline(tiny_model(text_limit=40))

@@ -639,7 +639,7 @@ def test_nothing_waits_for_values_on_the_device(padded, queries):
     assert outputs.pred_masks.shape == (3, 5 if queries == "all" else 1, 3, 12, 16)
 
 
-@pytest.mark.slow  # tracing takes half a minute
+@pytest.mark.slow  # tracing takes ten seconds or more
 @torch.no_grad()
 def test_traced_as_one_graph(model):
     inputs = random_inputs()
@@ -651,7 +651,7 @@ def test_traced_as_one_graph(model):
     assert_predictions_close(found, expected)
 
 
-@pytest.mark.slow  # tracing takes half a minute
+@pytest.mark.slow  # tracing takes ten seconds or more
 @torch.no_grad()
 def test_exported_program_gives_the_same_and_leaves_the_model_usable():
     from transformers.exporters import DynamoConfig, DynamoExporter

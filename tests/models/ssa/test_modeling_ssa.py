@@ -737,7 +737,7 @@ def test_nothing_but_the_association_waits_for_values_on_the_device(padded, quer
     assert outputs.pred_masks.shape == (3, 5 if queries == "all" else 1, 3, 16, 16)
 
 
-@pytest.mark.slow  # tracing takes half a minute
+@pytest.mark.slow  # tracing takes ten seconds or more
 @torch.no_grad()
 def test_traced_as_one_graph():
     model, inputs = tiny_model(**ONE_LAYER_OF_EACH), random_inputs(2, 2)
@@ -746,7 +746,7 @@ def test_traced_as_one_graph():
     assert_predictions_close(compiled(**inputs, queries="best"), expected)
 
 
-@pytest.mark.slow  # tracing takes half a minute
+@pytest.mark.slow  # tracing takes ten seconds or more
 @torch.no_grad()
 def test_exported_program_gives_the_same_and_leaves_the_model_usable():
     from transformers.exporters import DynamoConfig, DynamoExporter
