@@ -67,7 +67,7 @@ from hf_rvos.training.checkpointing import (
     save_checkpoint,
     sole_run,
 )
-from hf_rvos.training.launching import start_accelerator
+from hf_rvos.training.launching import name_sharded_layers, start_accelerator
 from hf_rvos.training.optimization import average_weights, build_optimizers, rate_factor, set_rates
 from hf_rvos.training.progress import Clock, Window, check_finite, share_items
 from hf_rvos.training.recipe import Recipe, read_recipe
@@ -224,6 +224,7 @@ def run(
     )
 
     ema = average_weights(model, recipe.ema_decay, accelerator.device) if recipe.ema_decay else None
+    name_sharded_layers(accelerator, model)
     model, *optimizers = accelerator.prepare(model, *optimizers)
     clips_per_step = sampler.batch_size * accelerator.num_processes
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)

@@ -36,7 +36,8 @@ from hf_rvos.evaluation.run import Benchmark, evaluate
 from hf_rvos.training.checkpointing import checkpoint_folders
 from hf_rvos.training.optimization import cosine_factor
 from tests.data.roots import ref_youtube_vos
-from tests.examples import equal_steps
+from tests.examples import changed_train
+from tests.training.sharded import connected_to_itself
 
 
 ROOT = Path(__file__).parents[2]
@@ -332,32 +333,44 @@ def test_config_of_the_model_follows_the_tokenizer(tiny_recipe, monkeypatch):
     assert torch.isfinite(model.get_text_features(**longest).words).all()
 
 
+def run_two_processes(train_changes, tiny_recipe, output_dir, *options):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["tests/examples/changed_train.py", train_changes]
+    command += ["--config", str(tiny_recipe), "--output_dir", str(output_dir), *options]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=300)
+
+
+WITHOUT_DROPOUT = [
+    f"model.{key}=0"
+    for key in (
+        "dropout",
+        "text_projection_dropout",
+        "backbone_config.drop_path_rate",
+        "text_config.hidden_dropout_prob",
+        "text_config.attention_probs_dropout_prob",
+    )
+]
+
+
 @pytest.mark.slow  # two interpreters start and train
 @pytest.mark.parametrize(
-    "changes",
-    # Without the object cluster the pooler of the text encoder does nothing, and waits for no gradient.
-    [[], ["model.model_type=soc", "model.use_object_cluster=false"]],
-    ids=["all parameters", "some parameters"],
+    ("train_changes", "changes"),
+    [
+        ("plain_steps", ["model.pixel_decoder_dropout=0"]),
+        # Without the object cluster the pooler of the text encoder does nothing, and waits for no gradient.
+        ("plain_steps", ["model.model_type=soc", "model.use_object_cluster=false"]),
+        ("plain_steps,sharded", ["model.pixel_decoder_dropout=0"]),
+    ],
+    ids=["all parameters", "some parameters", "sharded parameters"],
 )
 def test_two_processes_that_accumulate_take_the_steps_of_one_large_batch(
-    run, tiny_recipe, tmp_path, monkeypatch, changes
+    run, tiny_recipe, tmp_path, monkeypatch, train_changes, changes
 ):
-    options = ["dropout=0", "text_projection_dropout=0", "backbone_config.drop_path_rate=0"]
-    options += ["text_config.hidden_dropout_prob=0", "text_config.attention_probs_dropout_prob=0"]
-    options += [] if changes else ["pixel_decoder_dropout=0"]
-    changes = [*changes, *(f"model.{option}" for option in options)]
-    changes += ["learning_rate=1", "warmup=0", "ema_decay=0", "max_train_steps=2", "clip_lengths=[2]", "num_videos=8"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [
-        "tests/examples/equal_steps.py",
-        "--config",
-        str(tiny_recipe),
-        "--output_dir",
-        str(tmp_path / "shared"),
-    ]
-    command += ["--override", *changes, "batch_size=1", "gradient_accumulation_steps=2"]
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=300)
-    monkeypatch.setattr(train, "build_optimizers", equal_steps.build_optimizers)
+    changes = [*changes, *WITHOUT_DROPOUT, "learning_rate=1", "warmup=0", "ema_decay=0"]
+    changes += ["max_train_steps=2", "clip_lengths=[2]", "num_videos=8"]
+    sharing = ["batch_size=1", "gradient_accumulation_steps=2"]
+    run_two_processes(train_changes, tiny_recipe, tmp_path / "shared", "--override", *changes, *sharing)
+    monkeypatch.setattr(train, "build_optimizers", changed_train.plain_steps)
     run(tmp_path / "alone", "--override", *changes, "batch_size=4")
     shared, alone = (load_file(tmp_path / name / "final" / "model.safetensors") for name in ("shared", "alone"))
     assert shared.keys() == alone.keys()
@@ -367,6 +380,23 @@ def test_two_processes_that_accumulate_take_the_steps_of_one_large_batch(
     logs = [[entry["loss"] for entry in log_of(tmp_path / name) if "loss" in entry] for name in ("shared", "alone")]
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
     assert json.loads((tmp_path / "shared" / "all_results.json").read_text())["clips_per_step"] == 4
+
+
+@pytest.mark.slow  # two trainings and an evaluation after each
+def test_sharded_run_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "start_accelerator", changed_train.start_sharded)
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    options = ["--override", "checkpointing_steps=1", "ema_decay=0", "max_train_steps=2"]
+    with connected_to_itself(tmp_path / "store"):
+        run(whole, *options)
+    assert (whole / "checkpoints" / "step_1" / "pytorch_model_fsdp.bin").is_file()
+    shutil.copytree(whole, resumed)
+    for name in ("final", "checkpoints/step_2"):
+        shutil.rmtree(resumed / name)
+    with connected_to_itself(tmp_path / "another_store"):
+        run(resumed, *options, "--resume_from_checkpoint", "latest")
+    check_same_weights(whole, resumed)
+    assert [entry["step"] for entry in log_of(resumed) if "loss" in entry] == [1, 2]
 
 
 @pytest.fixture(scope="module")

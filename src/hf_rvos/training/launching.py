@@ -18,6 +18,8 @@ from datetime import timedelta
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, LoggerType
+from torch import nn
+from transformers import PreTrainedModel
 
 from hf_rvos.training.recipe import Recipe, unknown
 
@@ -68,6 +70,17 @@ def check_sharding(recipe: Recipe, distributed_type: DistributedType) -> None:
                 f"{key} needs whole parameters in each process, which {distributed_type.value} shards; "
                 f"set it to {'0' if key == 'ema_decay' else 'false'}, or use examples/accelerate/ddp.yaml"
             )
+
+
+def name_sharded_layers(accelerator: Accelerator, model: nn.Module) -> None:
+    """Tell FSDP which layers are gathered one at a time: those the model names, as long as it has them, but for those
+    around its input embeddings. Accelerate shards the embeddings by themselves, and nothing can be sharded twice."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is None or plugin.transformer_cls_names_to_wrap is not None or not isinstance(model, PreTrainedModel):
+        return
+    embeddings = model.get_input_embeddings()
+    layers = {type(layer).__name__ for layer in model.modules() if embeddings not in list(layer.modules())}
+    plugin.transformer_cls_names_to_wrap = sorted(layers & set(model._no_split_modules))
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

@@ -364,7 +364,8 @@ class ReferFormerPreTrainedModel(FrozenPartsMixin, KernelGuardMixin, PreTrainedM
     main_input_name = "pixel_values_videos"
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["DeformableEncoderLayer", "DeformableDecoderLayer", "ReferFormerPixelDecoderBlock"]
+    # Without the blocks of the pixel decoder, half of which is called before their forward.
+    _no_split_modules = ["DeformableEncoderLayer", "DeformableDecoderLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
 

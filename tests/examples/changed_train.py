@@ -11,20 +11,38 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""train.py with steps as long as the gradients are, to compare them: the first steps of AdamW turn any gradient,
-however small, into one of the same length."""
+"""train.py for processes that tests start, with changes whose names come first, separated by commas."""
+
+import sys
 
 import torch
+from accelerate import Accelerator
 
 from examples import train
 from hf_rvos.training.recipe import Recipe
+from tests.training.sharded import use_fsdp2
 
 
-def build_optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+start_accelerator = train.start_accelerator
+
+
+def plain_steps(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Steps as long as the gradients are, to compare them: the first steps of AdamW turn any gradient, however small,
+    into one of the same length."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [torch.optim.SGD([{"params": parameters, "rate": recipe.learning_rate}], lr=recipe.learning_rate)]
 
 
+def start_sharded(recipe: Recipe) -> Accelerator:
+    """The model is shared out to the processes."""
+    accelerator = start_accelerator(recipe)
+    use_fsdp2(accelerator)
+    return accelerator
+
+
+CHANGES = {"plain_steps": ("build_optimizers", plain_steps), "sharded": ("start_accelerator", start_sharded)}
+
 if __name__ == "__main__":
-    train.build_optimizers = build_optimizers
+    for name in sys.argv.pop(1).split(","):
+        setattr(train, *CHANGES[name])
     train.main()
