@@ -121,6 +121,7 @@ def test_values_of_another_type_are_refused(key, value):
         ({"data_dirs": {"youtube": "x"}}, "data_dirs: the data set 'youtube' is not known"),
         ({"datasets": ["moving_shapes", "mevis"]}, "learned from alone"),
         ({"datasets": ["mevis"], "clip_lengths": [4, 8]}, "expected one length"),
+        ({"datasets": ["mevis"], "flip_probability": 0}, "set augmentation.flip_probability"),
         ({"clip_lengths": []}, "clip_lengths is empty"),
         ({"frame_size": [64]}, "expected height and width"),
         ({"clip_sampling": "random"}, "expected one of anchors, windows"),

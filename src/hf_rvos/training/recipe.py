@@ -297,6 +297,8 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError("datasets: moving_shapes is drawn while training and learned from alone")
     if "moving_shapes" not in recipe.datasets and len(recipe.clip_lengths) > 1:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
+    if "moving_shapes" not in recipe.datasets and recipe.flip_probability != _FIELDS["flip_probability"].default:
+        raise ValueError("flip_probability flips clips of moving_shapes; set augmentation.flip_probability for others")
     if recipe.subset not in SUBSETS:
         raise ValueError(f"subset is {recipe.subset!r}, expected one of {', '.join(SUBSETS)}")
     if recipe.clip_sampling not in SAMPLINGS:
