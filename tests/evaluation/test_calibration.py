@@ -12,10 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from hf_rvos import SocConfig
+from hf_rvos.evaluation import calibration
 from hf_rvos.evaluation.calibration import (
     best_trial,
     save_score_threshold,
@@ -79,3 +82,20 @@ def test_sentences_that_all_have_a_target_are_refused():
     predictor = ModelPredictor(tiny_model(), tiny_processor())
     with pytest.raises(ValueError, match="moving_shapes, val: a threshold needs sentences with and without a target"):
         score_sentences(Benchmark("moving_shapes", None, "val", limit=1), predictor)
+
+
+def test_processes_share_the_videos(tmp_path, monkeypatch):
+    roots.mevis(tmp_path)
+    benchmark, predictor = Benchmark("mevis", tmp_path, "train"), ModelPredictor(tiny_model(), tiny_processor())
+    expected, gathered = score_sentences(benchmark, predictor), []
+
+    def gather(results):
+        gathered.append(results)
+        return expected
+
+    for index in range(2):
+        state = SimpleNamespace(process_index=index, num_processes=2, main_process_first=nullcontext)
+        monkeypatch.setattr(calibration, "process_state", lambda state=state: state)
+        monkeypatch.setattr(calibration, "gather_object", gather)
+        assert score_sentences(benchmark, predictor) == expected
+    assert gathered[0] + gathered[1] == expected and all(gathered)

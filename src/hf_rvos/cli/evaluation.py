@@ -141,6 +141,8 @@ def calibrate(
         benchmark = Benchmark(dataset, data_dir, split, limit=limit, options=options)
         with _progress() as on_video:
             trials = calibration.try_thresholds(calibration.score_sentences(benchmark, predictor, on_video))
+        if not process_state().is_main_process:
+            return
         best = calibration.best_trial(trials)
         typer.echo(calibration.trials_table(trials))
         if save:

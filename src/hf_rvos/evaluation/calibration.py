@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils import gather_object
 
 from hf_rvos.evaluation.prediction import ModelPredictor
-from hf_rvos.evaluation.run import Benchmark
+from hf_rvos.evaluation.run import Benchmark, process_state
 from hf_rvos.utils.files import replace_when_done
 
 
+RESULT_KEYS = ("score", "is_empty", "has_target")
 NUM_SHOWN = 9  # rows of a table besides the best one
 
 
@@ -52,28 +54,32 @@ class Trial:
 def score_sentences(
     benchmark: Benchmark, predictor: ModelPredictor, on_video: Callable[[int, int], None] | None = None
 ) -> list[dict[str, Any]]:
-    """Results of all sentences of a benchmark, each answered.
+    """Results of all sentences of a benchmark, each answered, on all processes of the run, which share the videos.
 
     Args:
         benchmark: What to ask for.
         predictor: Of the model, without a threshold and for one target: the best query is the last one to fall.
-        on_video: Called after each video with the number of those finished, and of all.
+        on_video: Called after each video with the number of those finished by this process, and of all it has to do.
 
     Returns:
-        Dicts with at least `score`, `is_empty` and `has_target`.
+        Dicts with `score`, `is_empty` and `has_target`, the same on each process.
 
     Raises:
         ValueError: if the data set cannot be read, or all its sentences have a target or none has.
     """
-    loaded = benchmark.load(predictor.model_type)
+    state = process_state()
+    with state.main_process_first():  # which makes the caches of the data
+        loaded = benchmark.load(predictor.model_type)
     _refuse_one_kind(benchmark, (bool(row["object_ids"]) for row in loaded.chosen()))
     predictor.prepare(loaded.chosen(), loaded.protocol)
     results = []
-    for number in range(len(loaded.units)):
-        results += loaded.score(number, predictor)
+    mine = range(state.process_index, len(loaded.units), state.num_processes)
+    for count, number in enumerate(mine, start=1):
+        results += [{key: result.get(key) for key in RESULT_KEYS} for result in loaded.score(number, predictor)]
         if on_video is not None:
-            on_video(number + 1, len(loaded.units))
-    _refuse_one_kind(benchmark, (result.get("has_target") for result in results))
+            on_video(count, len(mine))
+    results = gather_object(results)
+    _refuse_one_kind(benchmark, (result["has_target"] for result in results))
     return results
 
 
