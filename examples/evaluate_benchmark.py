@@ -43,6 +43,7 @@ from hf_rvos.evaluation.protocols import PROTOCOLS, find_protocol
 from hf_rvos.evaluation.reporting import save_chart
 from hf_rvos.evaluation.run import Benchmark, describe_model, evaluate, process_state
 from hf_rvos.processing.processing_rvos import RvosProcessor
+from hf_rvos.utils.errors import bad_input_reported
 from hf_rvos.utils.files import check_output_file
 
 
@@ -157,4 +158,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_reported():
+        main()

@@ -33,6 +33,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,7 @@ from hf_rvos.training.optimization import average_weights, build_optimizers, rat
 from hf_rvos.training.progress import Clock, Window, check_finite, share_items
 from hf_rvos.training.recipe import Recipe, read_recipe
 from hf_rvos.training.reports import RunLog, check_upload, last_layer_terms, upload, write_model_card
+from hf_rvos.utils.errors import bad_input_reported
 from hf_rvos.utils.files import replace_when_done
 
 
@@ -177,34 +179,38 @@ def main() -> None:
 def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | None) -> None:
     """Train, evaluate and save what a task describes.
 
-    Raises:
-        ValueError: if something is not there or does not fit, before anything is trained.
+    What is not there or does not fit ends the program with a message before anything is trained. So does what shows
+    only on the way: numbers that are not finite, and full disks.
     """
-    accelerator = start_accelerator(recipe)
-    output_dir = Path(recipe.output_dir)
-    checkpoint = choose_checkpoint(output_dir, resume)
-    logging.disable_progress_bar()
-    set_seed(recipe.seed)
-    with accelerator.main_process_first():  # which makes the caches of the data
-        task = task_class(recipe)
-        dataset = task.dataset()
-    if recipe.keep_best not in (None, *task.scores):
-        raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
-    if recipe.push_to_hub and accelerator.is_main_process:
-        check_upload(recipe)
-    # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
-    sampler = EpochBatchSampler(
-        len(dataset),
-        recipe.batch_size * recipe.gradient_accumulation_steps,
-        recipe.clip_lengths,
-        recipe.seed,
-        process_index=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-    )
-    with sole_run(output_dir, accelerator):
-        if resume and not checkpoint:
-            accelerator.print("no checkpoint yet, starting anew")
-        run(task, dataset, sampler, accelerator, checkpoint)
+    with ExitStack() as stack:
+        with bad_input_reported():
+            accelerator = start_accelerator(recipe)
+            output_dir = Path(recipe.output_dir)
+            checkpoint = choose_checkpoint(output_dir, resume)
+            logging.disable_progress_bar()
+            set_seed(recipe.seed)
+            with accelerator.main_process_first():  # which makes the caches of the data
+                task = task_class(recipe)
+                dataset = task.dataset()
+            if recipe.keep_best not in (None, *task.scores):
+                raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
+            if recipe.push_to_hub and accelerator.is_main_process:
+                check_upload(recipe)
+            # A step is one batch for the sampler, however many parts of it are accumulated and whoever has them.
+            sampler = EpochBatchSampler(
+                len(dataset),
+                recipe.batch_size * recipe.gradient_accumulation_steps,
+                recipe.clip_lengths,
+                recipe.seed,
+                process_index=accelerator.process_index,
+                num_processes=accelerator.num_processes,
+            )
+            stack.enter_context(sole_run(output_dir, accelerator))
+            check_room(output_dir, task.model, has_average=recipe.ema_decay > 0)
+            if resume and not checkpoint:
+                accelerator.print("no checkpoint yet, starting anew")
+        with bad_input_reported((OSError, FloatingPointError)):
+            run(task, dataset, sampler, accelerator, checkpoint)
     accelerator.end_training()
 
 
@@ -217,7 +223,6 @@ def run(
     optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    check_room(output_dir, model, has_average=recipe.ema_decay > 0)
     accelerator.print(
         f"{type(model).__name__} with {num_parameters:,} parameters, of which {num_trained:,} are trained, on "
         f"{accelerator.device}"
@@ -229,7 +234,8 @@ def run(
     clips_per_step = sampler.batch_size * accelerator.num_processes
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
     if checkpoint:
-        load_checkpoint(accelerator, checkpoint, clock, ema, optimizers)
+        with bad_input_reported():
+            load_checkpoint(accelerator, checkpoint, clock, ema, optimizers)
     sampler.start = clock.step
     loader = DataLoader(
         dataset,

@@ -12,11 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import pytest
-import typer
 
 from hf_rvos.cli.common import (
     Dtype,
-    bad_input_reported,
     check_device,
     dataset_options,
     load_segmenter,
@@ -42,29 +40,10 @@ def test_help_names_the_commands_of_a_group(group, commands):
     assert all(command in result.output for command in commands)
 
 
-@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, PermissionError])
-def test_bad_input_is_a_message_and_exit_code_2(capsys, error):
-    with pytest.raises(typer.Exit) as exit, bad_input_reported():
-        raise error("what came, what was wanted")
-    assert exit.value.exit_code == 2
-    assert capsys.readouterr().err == "error: what came, what was wanted\n"
-
-
-def test_lines_of_a_message_are_kept_with_their_indents(capsys):
-    with pytest.raises(typer.Exit), bad_input_reported():
-        raise ValueError("expected \nroot/\n  train/  \n\n  valid/\n")
-    assert capsys.readouterr().err == "error: expected\nroot/\n  train/\n\n  valid/\n"
-
-
 def test_the_tree_that_a_data_set_needs_is_printed_as_a_tree(here):
     result = run("data", "export", "mevis", "output", "--split", "valid", "--data-dir", here)
     assert_refused(result, "has no split of MeViS. It is expected to look like\n", here)
     assert set(MeViS.LAYOUT.splitlines()) <= set(result.stderr.splitlines())
-
-
-def test_other_errors_are_not_hidden():
-    with pytest.raises(RuntimeError, match="a bug"), bad_input_reported():
-        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hf_rvos.checkpoints import DEFAULT_CHECKPOINT
-from hf_rvos.cli.common import MODEL_HELP, Dtype, bad_input_reported, check_device, load_segmenter, refuse_both
+from hf_rvos.cli.common import MODEL_HELP, Dtype, check_device, load_segmenter, refuse_both
+from hf_rvos.utils.errors import bad_input_reported
 
 
 if TYPE_CHECKING:

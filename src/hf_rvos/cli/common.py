@@ -13,8 +13,6 @@
 # limitations under the License.
 """What several commands share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,17 +49,6 @@ class Dtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
-
-
-@contextmanager
-def bad_input_reported() -> Iterator[None]:
-    """End the command with exit code 2 and the message of an error; trees of files in it keep their lines."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        lines = f"error: {error}".rstrip().splitlines()
-        typer.echo("\n".join(line.rstrip() for line in lines), err=True)
-        raise typer.Exit(2) from error
 
 
 def refuse_both(first: str, first_value: Any, second: str, second_value: Any) -> None:

@@ -18,7 +18,8 @@ from typing import Annotated
 
 import typer
 
-from hf_rvos.cli.common import DatasetOptions, bad_input_reported, dataset_options
+from hf_rvos.cli.common import DatasetOptions, dataset_options
+from hf_rvos.utils.errors import bad_input_reported
 
 
 DatasetName = Annotated[str, typer.Argument(help="Such as ref_youtube_vos, ref_davis17 or custom.")]

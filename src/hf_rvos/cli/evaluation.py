@@ -28,11 +28,11 @@ from hf_rvos.cli.common import (
     Dtype,
     MultiTarget,
     ScoreThreshold,
-    bad_input_reported,
     dataset_options,
     load_segmenter,
     read_score_threshold,
 )
+from hf_rvos.utils.errors import bad_input_reported
 
 
 DatasetName = Annotated[str, typer.Option("--dataset", help="Such as ref_davis17, mevis or moving_shapes.")]

@@ -29,10 +29,10 @@ from hf_rvos.cli.common import (
     Dtype,
     MultiTarget,
     ScoreThreshold,
-    bad_input_reported,
     load_segmenter,
     read_score_threshold,
 )
+from hf_rvos.utils.errors import bad_input_reported
 
 
 if TYPE_CHECKING:
