@@ -43,7 +43,9 @@ def use_fsdp2(accelerator: Accelerator) -> None:
 def connected_to_itself(store: Path) -> Iterator[None]:
     """A group of processes of which there is one. `store` is a file that is not there yet."""
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        if distributed.is_initialized():  # the end of a training ends the group
+            distributed.destroy_process_group()
