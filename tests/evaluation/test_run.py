@@ -277,7 +277,8 @@ def test_two_processes_measure_what_one_measures(mevis, tmp_path):
     command += ["--model", tmp_path / "model", "--output", tmp_path / "two", "--save-masks"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(Path(run.__file__).parents[2])
-    subprocess.run([*map(str, command)], env=environment, check=True, capture_output=True)
+    done = subprocess.run([*map(str, command)], env=environment, check=True, capture_output=True, text=True)
+    assert "1/1" in done.stderr  # of two videos
     segmenter = load_segmenter(str(tmp_path / "model"), "cpu", Dtype.auto)
     predictor = ModelPredictor(segmenter.model, segmenter.processor)
     described = describe_model(str(tmp_path / "model"), predictor)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from hf_rvos.data.benchmark_builder import Report
 from hf_rvos.data.image_files import write_index_png, write_mask_png
@@ -41,7 +42,9 @@ from hf_rvos.utils.files import check_name, replace_when_done
 
 def process_state() -> PartialState:
     """The processes of the run; one may wait for the others as long as their videos take."""
-    return PartialState(timeout=timedelta(days=7))
+    # Without being told, Accelerate takes each process on a CPU to be the only one.
+    is_on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=is_on_cpu, timeout=timedelta(days=7))
 
 
 class MaskWriter:
