@@ -387,6 +387,7 @@ def test_two_processes_that_accumulate_take_the_steps_of_one_large_batch(
 
 
 @pytest.mark.slow  # two trainings and an evaluation after each
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")  # of views that nothing changes in place
 def test_sharded_run_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "start_accelerator", changed_train.start_sharded)
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"

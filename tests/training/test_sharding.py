@@ -37,6 +37,10 @@ MODELS = {
 }
 
 
+# Parts of outputs are views, which nothing changes in place.
+pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
+
+
 @pytest.fixture
 def accelerator(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
