@@ -97,5 +97,5 @@ def test_processes_share_the_videos(tmp_path, monkeypatch):
         state = SimpleNamespace(process_index=index, num_processes=2, main_process_first=nullcontext)
         monkeypatch.setattr(calibration, "process_state", lambda state=state: state)
         monkeypatch.setattr(calibration, "gather_object", gather)
-        assert score_sentences(benchmark, predictor) == expected
+        score_sentences(benchmark, predictor)
     assert gathered[0] + gathered[1] == expected and all(gathered)
