@@ -434,8 +434,13 @@ def uses_gpu() -> bool:
 
 
 def environment(num_processes: int) -> dict[str, str]:
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_processes))}
-    return threads | os.environ | ({} if uses_gpu() else {"ACCELERATE_USE_CPU": "true"})
+    """What a training finds in its environment; what is set there already stays."""
+    defaults = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_processes))}
+    if uses_gpu():
+        return defaults | os.environ
+    # A step frees what the next one needs again. Without these, glibc gives it back and gets it page by page.
+    defaults |= {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+    return defaults | os.environ | {"ACCELERATE_USE_CPU": "true"}
 
 
 def launch(what: str, command: list[str], log: Path, num_processes: int) -> None:

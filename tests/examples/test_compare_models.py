@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 import json
+import platform
 import shlex
 import shutil
 import subprocess
@@ -469,6 +470,22 @@ def test_processes_share_the_cores_unless_the_threads_are_set(script, monkeypatc
     assert script.environment(2)["OMP_NUM_THREADS"] == "4"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert script.environment(2)["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="variables of glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next(script, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    code = """
+import resource
+faults = []
+for _ in range(8):
+    block = b"x" * 2**26
+    del block
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(faults[-1] - faults[0])
+"""
+    counted = subprocess.run([sys.executable, "-c", code], env=script.environment(2), capture_output=True, check=True)
+    assert int(counted.stdout) < 2**26 / 2**12  # pages of one block
 
 
 # Three times torchrun and a process of its own import torch and transformers (about 40 s).
