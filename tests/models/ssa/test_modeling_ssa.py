@@ -43,6 +43,7 @@ from hf_rvos.models.ssa import (
 from hf_rvos.models.ssa.position_codes import sequence_code
 from hf_rvos.models.ssa.sequential_alignment import associate_queries
 from hf_rvos.utils.logging import warn_once
+from tests.models.loading import assert_same_weights
 from tests.models.referformer.tiny import VOCAB_SIZE, pad, random_inputs, random_labels
 from tests.models.ssa.tiny import TEXT_CONFIG, tiny_config, tiny_model
 
@@ -586,8 +587,10 @@ def test_saved_model_gives_the_same_after_loading(model, tmp_path):
         loaded, report = auto_class.from_pretrained(tmp_path, output_loading_info=True)
         assert not report["missing_keys"]
         assert not report["unexpected_keys"]
+        assert_same_weights(loaded, model)
         found = loaded(**inputs)
-        assert all(torch.equal(found[name], expected[name]) for name in TOLERANCE)
+        for name in TOLERANCE:
+            torch.testing.assert_close(found[name], expected[name])
 
 
 @torch.no_grad()
@@ -595,8 +598,9 @@ def test_base_model_loads_from_the_whole_one(model, tmp_path):
     model.save_pretrained(tmp_path)
     loaded, report = SsaModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
+    assert_same_weights(loaded, model.model)
     found, expected = loaded(**random_inputs()), model.model(**random_inputs())
-    assert torch.equal(found.video_queries[-1], expected.video_queries[-1])
+    torch.testing.assert_close(found.video_queries[-1], expected.video_queries[-1])
 
 
 def load_without_weights(folder) -> SsaForReferringVideoSegmentation:
