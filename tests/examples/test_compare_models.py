@@ -475,6 +475,8 @@ def test_processes_share_the_cores_unless_the_threads_are_set(script, monkeypatc
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="variables of glibc")
 def test_memory_that_a_step_frees_is_there_for_the_next(script, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
     code = """
 import resource
 faults = []
