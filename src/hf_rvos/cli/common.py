@@ -38,7 +38,7 @@ ScoreThreshold = Annotated[
     str | None,
     typer.Option(
         help="Score up to which a sentence is not in the video: a number, or auto for that of the model. "
-        "Without it every sentence has an answer."
+        "Without it models for one target answer every sentence, those for several as with auto."
     ),
 ]
 MODEL_HELP = f"Folder, hub id or short name of an embedded checkpoint; {DEFAULT_CHECKPOINT} if not given."

@@ -136,7 +136,8 @@ class ReferringVideoSegmentationPipeline(ChunkPipeline):
             `list[dict]`: one for each sentence (a list of such lists for several videos), with
 
             - `"text"` (`str`): the sentence.
-            - `"in_video"` (`bool`): whether the video shows what it describes; True without `score_threshold`.
+            - `"in_video"` (`bool`): whether the video shows what it describes; True without `score_threshold`, but for
+              models for several targets, which use their own.
             - `"score"` (`float`): the probability of that, the mean over the frames.
             - `"frame_scores"` (`(num_frames,)`): the same for each frame.
             - `"masks"` (boolean, `(num_frames, height, width)`): at the size of the video; or the dicts.
