@@ -40,6 +40,7 @@ from transformers.utils import ModelOutput
 from hf_rvos.backbones import extract_frame_features
 from hf_rvos.data.collate import normalize_frames
 from hf_rvos.data.moving_shapes_attributes import ATTRIBUTE_CLASSES, IGNORED, VELOCITY_SCALES, MovingShapesAttributes
+from hf_rvos.training.building import fill_part, read_part_config
 from hf_rvos.training.recipe import Recipe
 
 
@@ -111,13 +112,13 @@ backbone = AutoBackbone.from_pretrained("{name}")"""
         self.recipe = recipe
         self.scored_on = ["moving_shapes", "val", recipe.evaluation_videos]
         if recipe.pretrained:
-            config = AutoConfig.from_pretrained(recipe.pretrained)
+            config = read_part_config("pretrained", recipe.pretrained, recipe.model)
         else:
             stages = [f"stage{number + 1}" for number in range(len(recipe.model["depths"]))]
             config = AutoConfig.for_model(**recipe.model, out_features=stages)
         self.model = AttributeSegmenter(AutoBackbone.from_config(config))
         if recipe.pretrained:
-            self.model = self.load(recipe.pretrained, self.model)
+            fill_part("pretrained", recipe.pretrained, self.model.backbone)
 
     def dataset(self, split: str = "train", flip_probability: float | None = None) -> Dataset:
         recipe = self.recipe

@@ -32,7 +32,7 @@ The output folder holds `log.jsonl`, `checkpoints/step_N`, the trained model wit
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -68,7 +68,7 @@ from hf_rvos.training.checkpointing import (
     save_checkpoint,
     sole_run,
 )
-from hf_rvos.training.launching import name_sharded_layers, start_accelerator
+from hf_rvos.training.launching import expect_unused_heads, name_sharded_layers, start_accelerator
 from hf_rvos.training.optimization import average_weights, build_optimizers, rate_factor, set_rates
 from hf_rvos.training.progress import Clock, Window, check_finite, share_items
 from hf_rvos.training.recipe import Recipe, read_recipe
@@ -84,7 +84,7 @@ def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]
     parser.add_argument("--resume_from_checkpoint", help="a checkpoint folder, or 'latest' of the output folder")
     for entry in fields(Recipe):
         if entry.name != "model":
-            parser.add_argument(f"--{entry.name}", default=argparse.SUPPRESS, type=yaml.safe_load)
+            parser.add_argument(f"--{entry.name}", default=argparse.SUPPRESS, type=read_value)
     given = vars(parser.parse_args())
     paths, overrides, resume = (given.pop(key) for key in ("config", "override", "resume_from_checkpoint"))
     try:
@@ -93,11 +93,19 @@ def parse_arguments(description: str | None = None) -> tuple[Recipe, str | None]
             key, equals, value = override.partition("=")
             if not equals:
                 raise ValueError(f"--override got {override!r}, expected KEY=VALUE")
-            changes.append((key, yaml.safe_load(value)))
+            changes.append((key, read_value(value)))
         recipe = read_recipe(paths, [*changes, *given.items()])
     except ValueError as error:
         parser.error(str(error))
     return recipe, resume
+
+
+def read_value(text: str) -> Any:
+    """A value of the command line, written as in a recipe."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is no YAML: {error}") from None
 
 
 class ReferringTask:
@@ -192,6 +200,7 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
             with accelerator.main_process_first():  # which makes the caches of the data
                 task = task_class(recipe)
                 dataset = task.dataset()
+            optimizers = build_optimizers(task.model, recipe)
             if recipe.keep_best not in (None, *task.scores):
                 raise ValueError(f"keep_best is {recipe.keep_best!r}, expected one of {', '.join(task.scores)}")
             if recipe.push_to_hub and accelerator.is_main_process:
@@ -210,17 +219,21 @@ def train(task_class: Callable[[Recipe], Any], recipe: Recipe, resume: str | Non
             if resume and not checkpoint:
                 accelerator.print("no checkpoint yet, starting anew")
         with bad_input_reported((OSError, FloatingPointError)):
-            run(task, dataset, sampler, accelerator, checkpoint)
+            run(task, optimizers, dataset, sampler, accelerator, checkpoint)
     accelerator.end_training()
 
 
 def run(
-    task: Any, dataset: Dataset, sampler: EpochBatchSampler, accelerator: Accelerator, checkpoint: Path | None
+    task: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    dataset: Dataset,
+    sampler: EpochBatchSampler,
+    accelerator: Accelerator,
+    checkpoint: Path | None,
 ) -> None:
     """Train in a folder that is this run's alone, from the start or from a checkpoint."""
     model, recipe = task.model, task.recipe
     output_dir = Path(recipe.output_dir)
-    optimizers = build_optimizers(model, recipe)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     accelerator.print(
@@ -230,6 +243,7 @@ def run(
 
     ema = average_weights(model, recipe.ema_decay, accelerator.device) if recipe.ema_decay else None
     name_sharded_layers(accelerator, model)
+    expect_unused_heads(accelerator, model)
     model, *optimizers = accelerator.prepare(model, *optimizers)
     clips_per_step = sampler.batch_size * accelerator.num_processes
     clock = Clock(recipe, sampler.batches_per_epoch, accelerator)
@@ -245,7 +259,7 @@ def run(
         pin_memory=accelerator.device.type == "cuda",
     )
     log = RunLog(accelerator, output_dir, clock)
-    best = BestModel(recipe.keep_best, output_dir, is_resumed=clock.step > 0)
+    best = BestModel(recipe.keep_best, output_dir, clock.run)
 
     def evaluate(folder: Path) -> tuple[dict[str, Any], str]:
         """Save the model and score what others will load."""

@@ -45,6 +45,12 @@ def test_mirrored_clip_has_mirrored_expressions():
     assert mirrored["expressions"] == [mirror_expression(expression) for expression in plain["expressions"]]
 
 
+def test_skills_that_no_video_asks_for_are_one_clear_error():
+    clips = MovingShapesClips(num_videos=3, skills=("several",))
+    with pytest.raises(ValueError, match="has a sentence to learn from: skills is .*several.*, subset is 'single'"):
+        clips[0, 0, 2]
+
+
 def test_clip_is_resized_with_its_masks():
     clip = MovingShapesClips(size=(64, 96))[0, 5, 4]
     assert clip["frames"].shape == (4, 3, 64, 96)

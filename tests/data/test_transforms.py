@@ -26,6 +26,10 @@ from hf_rvos.data.transforms import mirror_expression, resize_clip, training_box
         ("turning clockwise", "turning counterclockwise"),
         ("turning counterclockwise", "turning clockwise"),
         ("turning counter-clockwise", "turning clockwise"),
+        ("turning counter clockwise", "turning clockwise"),
+        ("turning anticlockwise", "turning clockwise"),
+        ("turning anti-clockwise", "turning clockwise"),
+        ("the lefthand cup", "the righthand cup"),
         ("the red square that goes up", "the red square that goes up"),
     ],
 )

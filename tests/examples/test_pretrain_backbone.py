@@ -21,6 +21,8 @@ import yaml
 from safetensors.torch import load_file
 
 from hf_rvos.auto import AutoModelForReferringVideoSegmentation
+from hf_rvos.backbones import load_backbone
+from hf_rvos.checkpoints import find_part
 
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +85,15 @@ def test_training_goes_on_from_a_saved_backbone(finished, scripts):
         task.model.backbone.patch_embed.proj.weight,
         load_file(finished / "final" / "model.safetensors")["patch_embed.proj.weight"],
     )
+
+
+def test_an_embedded_backbone_is_trained_on_with_other_settings(scripts):
+    pretrain_backbone, train = scripts
+    recipe = train.Recipe(pretrained="video-swin-tiny", model={"drop_path_rate": 0.3})
+    backbone = pretrain_backbone.AttributeTask(recipe).model.backbone
+    expected = load_backbone(find_part("video-swin-tiny")).state_dict()
+    assert backbone.config.drop_path_rate == 0.3
+    assert all(torch.equal(backbone.state_dict()[name], value) for name, value in expected.items())
 
 
 def test_evaluation_counts_positions_on_objects_alone(scripts, backbone_recipe, monkeypatch):

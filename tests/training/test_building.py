@@ -134,6 +134,19 @@ def test_new_class_heads_may_have_another_number_of_classes(saved):
     assert model.class_heads[0].weight.shape == (3, 128)
 
 
+@pytest.mark.parametrize("name, model_type", [("soc-tiny", "soc"), ("sgmg-tiny", "fast_sgmg")])
+def test_settings_of_a_part_go_over_those_of_a_saved_model(name, model_type):
+    settings = {"model_type": model_type, "backbone_config": {"drop_path_rate": 0.3}}
+    backbone = build_model_and_processor(Recipe(pretrained=name, model=settings))[0].config.backbone_config
+    assert (backbone.drop_path_rate, backbone.model_type) == (0.3, "video_swin")
+    assert backbone.depths == load_backbone(find_part(EMBEDDED)).config.depths
+
+
+def test_a_setting_of_another_type_is_one_clear_error(saved):
+    with pytest.raises(ValueError, match="model: .*num_queries"):
+        build_model_and_processor(Recipe(pretrained=saved, model={"num_queries": "five"}))
+
+
 def test_what_was_not_loaded_is_printed(saved, capsys):
     settings = {"use_object_cluster": False}
     build_model_and_processor(Recipe(pretrained=saved, model=settings))
@@ -158,6 +171,15 @@ def test_backbone_may_be_the_embedded_one():
         ({"pretrained": "no/such"}, "pretrained: cannot load 'no/such', expected a folder or a name of the hub"),
         ({"pretrained": "SAVED", "model": {"num_queries": 9}}, "tensors of .* do not fit the model"),
         ({"pretrained": "SAVED", "model": {"model_type": "sgmg"}}, "is a soc, not a sgmg"),
+        (
+            {"pretrained": "SAVED", "model": {"backbone_config": {"model_type": "convnext"}}},
+            "model setting backbone_config is of a convnext, expected a video_swin",
+        ),
+        (
+            {"pretrained": "SAVED", "model": {"backbone_config": {"drop_path_rte": 0.3}}},
+            "'drop_path_rte' is not known to video_swin; did you mean 'drop_path_rate'?",
+        ),
+        ({"pretrained": "ssa-tiny", "reset_class_heads": True}, "reset_class_heads: a ssa has no class heads"),
         ({"pretrained_backbone": "no-such"}, "pretrained_backbone: cannot load 'no-such'"),
         ({"pretrained_backbone": "TEXT"}, "is a roberta, but the model of the recipe has a video_swin"),
         ({"pretrained_text_encoder": "BACKBONE"}, "is a video_swin, but the model of the recipe has a roberta"),

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from hf_rvos.training.checkpointing import (
     BestModel,
@@ -239,29 +240,45 @@ def test_a_folder_is_replaced_when_the_new_one_is_complete(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
 
 
+def test_a_disk_that_is_full_is_told_and_leaves_the_folder_as_it_was(tmp_path):
+    (tmp_path / "final").mkdir()
+    with pytest.raises(OSError, match="final could not be written: no space"), replace_folder(tmp_path / "final"):
+        raise SafetensorError("no space")
+    assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
 @pytest.mark.parametrize("is_replaced", [False, True])
 def test_a_folder_is_there_after_a_kill_between_the_two_renames_or_after_them(tmp_path, is_replaced):
     old = tmp_path / ".best.old"
     for folder in (old, *([tmp_path / "best"] if is_replaced else [])):
         folder.mkdir()
-        (folder / "best.json").write_text(json.dumps({"step": 1, "j_and_f": 7.0 if folder == old else 8.0}))
-    assert BestModel("j_and_f", tmp_path, is_resumed=True).score["j_and_f"] == (8.0 if is_replaced else 7.0)
+        score = {"step": 1, "j_and_f": 7.0 if folder == old else 8.0, "run": "a"}
+        (folder / "best.json").write_text(json.dumps(score))
+    assert BestModel("j_and_f", tmp_path, run="a").score["j_and_f"] == (8.0 if is_replaced else 7.0)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 
 
 def test_the_model_with_the_highest_score_is_kept(tmp_path):
-    best = BestModel("j_and_f", tmp_path, is_resumed=False)
-    for step, score in enumerate((3.0, 5.0, float("nan"), 4.0, 5.0)):
+    best = BestModel("j_and_f", tmp_path, run="a")
+    for step, score in enumerate((float("nan"), 3.0, 5.0, float("nan"), 4.0, 5.0)):
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model" / "step").write_text(str(step))
         best.compare(tmp_path / "model", {"j_and_f": score}, step)
-    assert (tmp_path / "best" / "step").read_text() == "1"
-    assert json.loads((tmp_path / "best" / "best.json").read_text()) == {"step": 1, "j_and_f": 5.0}
-    assert BestModel("j_and_f", tmp_path, is_resumed=True).score == best.score
-    assert BestModel("j_mean", tmp_path, is_resumed=True).score is None
-    assert BestModel("j_and_f", tmp_path, is_resumed=False).score is None
+    assert (tmp_path / "best" / "step").read_text() == "2"
+    assert json.loads((tmp_path / "best" / "best.json").read_text()) == {"step": 2, "j_and_f": 5.0, "run": "a"}
+    assert BestModel("j_and_f", tmp_path, run="a").score == best.score
+    assert BestModel("j_mean", tmp_path, run="a").score is None
+
+
+def test_the_best_model_of_an_earlier_run_does_not_count(tmp_path):
+    (tmp_path / "model").mkdir()
+    BestModel("j_and_f", tmp_path, run="earlier").compare(tmp_path / "model", {"j_and_f": 8.0}, 900)
+    best = BestModel("j_and_f", tmp_path, run="later")
+    assert best.score is None
+    best.compare(tmp_path / "model", {"j_and_f": 6.0}, 1)
+    assert BestModel("j_and_f", tmp_path, run="later").score == {"step": 1, "j_and_f": 6.0}
 
 
 def test_without_a_key_no_model_is_kept(tmp_path):
-    BestModel(None, tmp_path, is_resumed=False).compare(tmp_path / "model", {"j_and_f": 1.0}, 1)
+    BestModel(None, tmp_path, run="a").compare(tmp_path / "model", {"j_and_f": 1.0}, 1)
     assert not (tmp_path / "best").exists()

@@ -19,7 +19,7 @@ from accelerate.tracking import GeneralTracker, register_tracker_class
 from accelerate.utils import DistributedType
 
 from hf_rvos.training import launching
-from hf_rvos.training.launching import check_sharding, check_trackers, start_accelerator
+from hf_rvos.training.launching import check_precision, check_sharding, check_trackers, start_accelerator
 from hf_rvos.training.recipe import Recipe
 
 
@@ -67,6 +67,13 @@ def test_what_needs_whole_parameters_is_refused_if_they_are_shared_out(kind, set
         check_sharding(Recipe(**settings), kind)
     check_sharding(Recipe(**settings), DistributedType.MULTI_GPU)
     check_sharding(Recipe(), kind)
+
+
+def test_two_optimizers_are_refused_where_gradients_are_scaled():
+    with pytest.raises(ValueError, match="take bf16, or set muon to false"):
+        check_precision(Recipe(muon=True), "fp16")
+    check_precision(Recipe(muon=True), "bf16")
+    check_precision(Recipe(), "fp16")
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

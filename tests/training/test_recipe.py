@@ -144,12 +144,31 @@ def test_values_of_another_type_are_refused(key, value):
         ({"push_to_hub": True}, "set hub_model_id"),
         ({"reset_class_heads": True}, "set pretrained"),
         ({"max_train_steps": None}, "says no end"),
+        ({"evaluation": {}}, "set evaluation.dataset"),
+        ({"evaluation_videos": 0}, "evaluation_videos is 0, expected at least 1"),
+        ({"warmup": 500}, "warmup is 500.0, expected a share from 0 to 1"),
+        ({"max_grad_norm": 0}, "max_grad_norm is 0.0, expected a number above 0"),
+        ({"learning_rate": -1}, "learning_rate is -1.0, expected at least 0"),
+        ({"skills": ["colour"]}, "skills: the skill 'colour' is not known; known: appearance"),
+        ({"skills": {8: ["event", "motions"]}}, "skills: the skill 'motions' is not known; did you mean 'motion'?"),
+        ({"model": {"model_type": "soc", "backbone_config": {"depths": [1]}}}, "backbone_config has model_type None"),
+        ({"model": {"model_type": "soc", "text_config": {"model_type": "bart2"}}}, "has model_type 'bart2'"),
+        (
+            {"model": {"model_type": "soc", "text_config": {"hidden_drop": 0}}},
+            "model setting 'hidden_drop' is not known to roberta",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_gives_one_clear_error(write, settings, message):
     with pytest.raises(ValueError) as error:
         read_recipe([write("a.yaml", **MODEL | settings)])
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_settings_of_a_part_that_is_loaded_need_not_say_what_it_is(write):
+    changes = {"model.backbone_config.drop_path_rate": 0.3, "pretrained_backbone": "video-swin-tiny"}
+    recipe = read_recipe([write("a.yaml", **MODEL)], changes.items())
+    assert recipe.model["backbone_config"] == {"drop_path_rate": 0.3}
 
 
 def test_any_of_the_ends_is_enough():

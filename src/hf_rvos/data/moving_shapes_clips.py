@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hf_rvos.data.moving_shapes import MovingShapesConfig, generate_video
-from hf_rvos.data.sampling import sample_clip, sample_generator, sample_groups
+from hf_rvos.data.sampling import MAX_TRIES, sample_clip, sample_generator, sample_groups
 from hf_rvos.data.transforms import mirror_expression, resize_clip, training_boxes
 
 
@@ -78,9 +78,14 @@ class MovingShapesClips(Dataset):
         epoch, index, clip_length = key
         generator = sample_generator(self.seed, epoch, index)
         # A clip that shows none of the targets teaches nothing, so another video takes its place.
-        while (sample := self._sample(index, clip_length, generator)) is None:
+        for _ in range(MAX_TRIES):
+            if (sample := self._sample(index, clip_length, generator)) is not None:
+                return sample
             index = int(generator.integers(self.num_videos))
-        return sample
+        raise ValueError(
+            f"none of {MAX_TRIES} clips of {clip_length} frames has a sentence to learn from: skills is "
+            f"{self.skills}, subset is {self.config.subset!r}"
+        )
 
     def _sample(self, index: int, clip_length: int, generator: np.random.Generator) -> dict[str, Any] | None:
         video = generate_video(self.split, index, self.config)

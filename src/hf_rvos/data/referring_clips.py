@@ -28,6 +28,7 @@ from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.media import load_clip, load_masks, load_target_masks
 from hf_rvos.data.pseudo_videos import pseudo_video
 from hf_rvos.data.sampling import (
+    MAX_TRIES,
     sample_anchor_clip,
     sample_generator,
     sample_neighbor_clip,
@@ -40,8 +41,6 @@ from hf_rvos.data.visibility import visible_frames
 
 SAMPLINGS = ("anchors", "windows", "neighbors")
 PLACEMENTS = ("first", "middle")
-# Samples that are tried one after the other until one shows its object.
-MAX_TRIES = 100
 
 
 class ReferringClips(Dataset):

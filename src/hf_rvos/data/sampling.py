@@ -23,6 +23,10 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
+# Samples that are tried one after the other until one shows its object.
+MAX_TRIES = 100
+
+
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """The random numbers of one sample in one epoch."""
     return np.random.default_rng([seed, epoch, index])

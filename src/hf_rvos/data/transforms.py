@@ -27,9 +27,13 @@ _MIRRORED_WORDS = {
     "leftmost": "rightmost",
     "leftward": "rightward",
     "leftwards": "rightwards",
+    "lefthand": "righthand",
     "clockwise": "counterclockwise",
 }
-_MIRRORED_WORDS |= {right: left for left, right in _MIRRORED_WORDS.items()} | {"counter-clockwise": "clockwise"}
+_MIRRORED_WORDS |= {right: left for left, right in _MIRRORED_WORDS.items()}
+_MIRRORED_WORDS |= dict.fromkeys(
+    ("counter-clockwise", "counter clockwise", "anticlockwise", "anti-clockwise", "anti clockwise"), "clockwise"
+)
 # Longest first, so that "counter-clockwise" is found before the "clockwise" in it.
 _MIRRORED_PATTERN = re.compile(rf"\b(?:{'|'.join(sorted(_MIRRORED_WORDS, key=len, reverse=True))})\b")
 

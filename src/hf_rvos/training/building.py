@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import Dataset
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
@@ -91,13 +92,17 @@ def _load_pretrained(recipe: Recipe, source: str) -> PreTrainedModel:
     settings = {"model_type": config.model_type, **recipe.model}
     model_type = settings.pop("model_type")
     if (config.model_type, model_type) == ("sgmg", "fast_sgmg"):
+        check_model_settings({name: value for name, value in settings.items() if hasattr(config, name)}, config)
         sgmg = AutoModelForReferringVideoSegmentation.from_pretrained(source, dtype=torch.float32)
         model = FastSgMgForReferringVideoSegmentation.from_sgmg(sgmg, **settings)
     elif config.model_type != model_type:
         raise ValueError(f"{recipe.pretrained} is a {config.model_type}, not a {model_type}")
     else:
         check_model_settings(settings, config)
-        config = AutoConfig.from_pretrained(source, **settings)
+        try:
+            config = AutoConfig.from_pretrained(source, **settings)
+        except StrictDataclassError as error:
+            raise ValueError(f"model: {error}") from None
         model = load_model(
             "pretrained",
             source,
@@ -106,6 +111,8 @@ def _load_pretrained(recipe: Recipe, source: str) -> PreTrainedModel:
             config,
         )
     if recipe.reset_class_heads:
+        if not hasattr(model, "class_heads"):
+            raise ValueError(f"reset_class_heads: a {model_type} has no class heads")
         # Of a new model, so that they begin as they do there.
         heads = AutoModelForReferringVideoSegmentation.from_config(model.config).class_heads
         model.class_heads.load_state_dict(heads.state_dict())
@@ -144,8 +151,12 @@ def load_model(
     return model
 
 
-def _as_part(key: str, source: str, settings: Mapping[str, Any] | None) -> PreTrainedConfig:
-    """Configuration of a saved part of a new model, with the settings that the recipe has for it."""
+def read_part_config(key: str, source: str, settings: Mapping[str, Any] | None) -> PreTrainedConfig:
+    """Configuration of a saved part of a new model, with the settings that the recipe has for it.
+
+    Raises:
+        ValueError: if it cannot be read, or has no such settings.
+    """
     settings = dict(settings or {})
     config = _read(key, source, AutoConfig.from_pretrained)
     model_type = settings.pop("model_type", config.model_type)
@@ -162,13 +173,13 @@ def _as_part(key: str, source: str, settings: Mapping[str, Any] | None) -> PreTr
 def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
     settings = dict(recipe.model)
     if recipe.pretrained_backbone:
-        settings["backbone_config"] = _as_part(
+        settings["backbone_config"] = read_part_config(
             "pretrained_backbone", recipe.pretrained_backbone, settings.get("backbone_config")
         )
     if recipe.pretrained_clip:
         tokenizer = _read("pretrained_clip", recipe.pretrained_clip, AutoTokenizer.from_pretrained)
     elif recipe.pretrained_text_encoder:
-        settings["text_config"] = _as_part(
+        settings["text_config"] = read_part_config(
             "pretrained_text_encoder", recipe.pretrained_text_encoder, settings.get("text_config")
         )
         tokenizer = _read("pretrained_text_encoder", recipe.pretrained_text_encoder, AutoTokenizer.from_pretrained)
@@ -190,9 +201,9 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
         }
     model = AutoModelForReferringVideoSegmentation.from_config(AutoConfig.for_model(**settings))
     if recipe.pretrained_backbone:
-        _fill("pretrained_backbone", recipe.pretrained_backbone, model.base_model.backbone)
+        fill_part("pretrained_backbone", recipe.pretrained_backbone, model.base_model.backbone)
     if recipe.pretrained_text_encoder:
-        _fill("pretrained_text_encoder", recipe.pretrained_text_encoder, model.base_model.text_encoder)
+        fill_part("pretrained_text_encoder", recipe.pretrained_text_encoder, model.base_model.text_encoder)
     if recipe.pretrained_clip:
         for name in ("backbone", "text_encoder"):
             weights = _read("pretrained_clip", recipe.pretrained_clip, partial(model.read_frozen_part, name))
@@ -200,8 +211,12 @@ def _build_new(recipe: Recipe) -> tuple[PreTrainedModel, Any]:
     return model, tokenizer
 
 
-def _fill(key: str, source: str, part: PreTrainedModel) -> None:
-    """Load weights into a part of a new model."""
+def fill_part(key: str, source: str, part: PreTrainedModel) -> None:
+    """Load weights as float32 into a part of a new model.
+
+    Raises:
+        ValueError: if they cannot be read, or do not fit.
+    """
     if part.config.model_type == "timm_backbone":  # whose from_pretrained reads no folder
         saved = _read(key, source, load_backbone)
     else:

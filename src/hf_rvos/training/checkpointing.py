@@ -14,6 +14,7 @@
 """Checkpoints of a run and folders of models: each is complete, or it is not there."""
 
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -215,6 +216,9 @@ def replace_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     try:
         yield new
+    except SafetensorError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise OSError(f"{path} could not be written: {error}. An earlier one is as it was") from error
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -239,26 +243,26 @@ class BestModel:
     Args:
         key: Name of the score; None keeps nothing.
         output_dir: Folder of the run.
-        is_resumed: Whether an earlier score counts.
+        run: Its name. What another run has left there does not count.
     """
 
-    def __init__(self, key: str | None, output_dir: Path, is_resumed: bool):
-        self.key, self.folder = key, output_dir / "best"
+    def __init__(self, key: str | None, output_dir: Path, run: str):
+        self.key, self.folder, self.run = key, output_dir / "best", run
         self.score: dict[str, Any] | None = None
-        if key is None or not is_resumed:
+        if key is None:
             return
         if PartialState().is_main_process:
             recover_folder(self.folder)
         if (self.folder / SCORE_FILE).is_file():
             score = json.loads((self.folder / SCORE_FILE).read_text())
-            self.score = score if key in score else None
+            self.score = score if key in score and score.pop("run", None) == run else None
 
     def compare(self, folder: Path, summary: Mapping[str, Any], step: int) -> None:
         """Copy a saved model if its score is the highest so far."""
         value = None if self.key is None else summary.get(self.key)
-        if value is None or (self.score is not None and not value > self.score[self.key]):
+        if value is None or math.isnan(value) or (self.score is not None and value <= self.score[self.key]):
             return
         self.score = {"step": step, self.key: value}
         with replace_folder(self.folder) as unfinished:
             shutil.copytree(folder, unfinished)
-            (unfinished / SCORE_FILE).write_text(json.dumps(self.score) + "\n")
+            (unfinished / SCORE_FILE).write_text(json.dumps(self.score | {"run": self.run}) + "\n")

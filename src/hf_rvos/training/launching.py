@@ -17,7 +17,7 @@ from datetime import timedelta
 
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, LoggerType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs, LoggerType
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -45,6 +45,7 @@ def start_accelerator(recipe: Recipe) -> Accelerator:
             "start it with that number, or set num_processes to null"
         )
     check_sharding(recipe, accelerator.distributed_type)
+    check_precision(recipe, accelerator.mixed_precision)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         # It clips and accumulates by itself.
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
@@ -70,6 +71,21 @@ def check_sharding(recipe: Recipe, distributed_type: DistributedType) -> None:
                 f"{key} needs whole parameters in each process, which {distributed_type.value} shards; "
                 f"set it to {'0' if key == 'ema_decay' else 'false'}, or use examples/accelerate/ddp.yaml"
             )
+
+
+def check_precision(recipe: Recipe, mixed_precision: str) -> None:
+    """Raise `ValueError` for two optimizers in float16: the gradients of the second would be scaled down twice."""
+    if recipe.muon and mixed_precision == "fp16":
+        raise ValueError(
+            "muon works beside AdamW, and two optimizers cannot share the scaled gradients of mixed precision fp16; "
+            "take bf16, or set muon to false"
+        )
+
+
+def expect_unused_heads(accelerator: Accelerator, model: nn.Module) -> None:
+    """Tell DDP that parameters may have no gradient: without auxiliary losses those of earlier layers' heads."""
+    if not getattr(getattr(model, "config", None), "auxiliary_loss", True):
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
 
 
 def name_sharded_layers(accelerator: Accelerator, model: nn.Module) -> None:

@@ -15,6 +15,7 @@
 
 import math
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -40,6 +41,7 @@ class Clock:
         by_epochs = recipe.num_epochs and recipe.num_epochs * steps_per_epoch
         self.num_steps = min(by_epochs or math.inf, recipe.max_train_steps or math.inf)
         self.step, self.elapsed = 0, 0.0
+        self.run = uuid.uuid4().hex  # which checkpoints and results are of the same run; of the main process
         self.restart()
 
     @property
@@ -84,10 +86,10 @@ class Clock:
         self.last[what] = self.elapsed
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.step, "elapsed": self.elapsed}
+        return {"step": self.step, "elapsed": self.elapsed, "run": self.run}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.elapsed, self.run = state["step"], state["elapsed"], state.get("run", self.run)
         self.restart()
 
 

@@ -30,6 +30,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 import hf_rvos  # noqa: F401 (registers the models)
 from hf_rvos.data.augmentation import ClipAugmentation
 from hf_rvos.data.loading import DATASETS
+from hf_rvos.data.moving_shapes import SKILLS
 from hf_rvos.data.moving_shapes.config import SUBSETS
 from hf_rvos.data.pseudo_videos import pseudo_video
 from hf_rvos.data.referring_clips import SAMPLINGS
@@ -127,9 +128,16 @@ _AT_LEAST = {
     **dict.fromkeys(("max_tokens", "num_processes", "batch_size", "max_group_size", "max_expressions"), 1),
     **dict.fromkeys(("num_videos", "max_stride", "num_annotated", "gradient_accumulation_steps", "logging_steps"), 1),
     **dict.fromkeys(("num_epochs", "max_train_steps", "checkpointing_steps", "evaluation_epochs"), 1),
-    **dict.fromkeys(("clip_lengths", "frame_size", "lr_drops", "lr_drop_steps"), 1),
-    **dict.fromkeys(("num_workers", "evaluation_videos", "weight_decay", "warmup", "max_train_minutes"), 0),
-    **dict.fromkeys(("reverse_probability", "flip_probability", "ema_decay"), 0),
+    **dict.fromkeys(("clip_lengths", "frame_size", "lr_drops", "lr_drop_steps", "evaluation_videos"), 1),
+    **dict.fromkeys(("learning_rate", "backbone_learning_rate", "text_encoder_learning_rate", "weight_decay"), 0),
+    **dict.fromkeys(("num_workers", "max_train_minutes"), 0),
+}
+# Shares of a whole.
+_SHARES = ("warmup", "final_learning_rate", "reverse_probability", "flip_probability", "ema_decay")
+# Parts of a model that come from somewhere else, with their settings.
+_SAVED_PARTS = {
+    "pretrained_backbone": "backbone_config",
+    "pretrained_text_encoder": "text_config",
 }
 
 
@@ -190,12 +198,18 @@ def _convert(value: Any, annotation: Any) -> Any:
 
 
 def check_model_settings(settings: Mapping[str, Any], config: PreTrainedConfig) -> None:
-    """Raise `ValueError` for a setting that the configuration lacks, which would be kept and do nothing."""
-    for name in settings:
+    """Raise `ValueError` for a setting that the configuration, or that of a part, lacks, which would be kept and do
+    nothing, and for another `model_type` of a part, which would keep the settings of the one that is there."""
+    for name, value in settings.items():
         if not hasattr(config, name):
             raise ValueError(
                 unknown("model setting", name, config.to_dict()).replace(";", f" to {config.model_type};")
             )
+        part = getattr(config, name)
+        if isinstance(value, Mapping) and isinstance(part, PreTrainedConfig):
+            if value.get("model_type", part.model_type) != part.model_type:
+                raise ValueError(f"model setting {name} is of a {value['model_type']}, expected a {part.model_type}")
+            check_model_settings(value, part)
 
 
 def read_recipe(paths: Sequence[str | Path], changes: Iterable[tuple[str, Any]] = ()) -> Recipe:
@@ -254,6 +268,13 @@ def check_recipe(recipe: Recipe) -> None:
         values = value if isinstance(value, tuple) else (value,)
         if any(entry is not None and entry < least for entry in values):
             raise ValueError(f"{name} is {value}, expected at least {least}")
+    for name in _SHARES:
+        if not 0 <= getattr(recipe, name) <= 1:
+            raise ValueError(f"{name} is {getattr(recipe, name)}, expected a share from 0 to 1")
+    if not recipe.max_grad_norm > 0:
+        raise ValueError(
+            f"max_grad_norm is {recipe.max_grad_norm}, expected a number above 0, such as .inf for no limit"
+        )
     if not recipe.clip_lengths:
         raise ValueError("clip_lengths is empty, expected one length at least")
     if len(recipe.frame_size) != 2:
@@ -280,7 +301,7 @@ def _check_data(recipe: Recipe) -> None:
     for key in evaluation:
         if key not in EVALUATION_KEYS:
             raise ValueError(unknown("evaluation key", key, EVALUATION_KEYS))
-    if evaluation and not evaluation.get("dataset"):
+    if recipe.evaluation is not None and not evaluation.get("dataset"):
         raise ValueError("evaluation names no data set: set evaluation.dataset, or evaluation to null")
     if other := sorted(recipe.dataset_weights.keys() - set(recipe.datasets)):
         raise ValueError(f"dataset_weights names {', '.join(other)}, expected some of {', '.join(recipe.datasets)}")
@@ -299,6 +320,10 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
     if "moving_shapes" not in recipe.datasets and recipe.flip_probability != _FIELDS["flip_probability"].default:
         raise ValueError("flip_probability flips clips of moving_shapes; set augmentation.flip_probability for others")
+    for skills in recipe.skills.values() if isinstance(recipe.skills, dict) else (recipe.skills,):
+        for skill in () if skills is None else skills if isinstance(skills, (list, tuple)) else (skills,):
+            if skill not in SKILLS:
+                raise ValueError(unknown("skills: the skill", skill, SKILLS))
     if recipe.subset not in SUBSETS:
         raise ValueError(f"subset is {recipe.subset!r}, expected one of {', '.join(SUBSETS)}")
     if recipe.clip_sampling not in SAMPLINGS:
@@ -332,9 +357,21 @@ def _check_model(recipe: Recipe) -> None:
         model_type = recipe.model["model_type"]
         if model_type not in CONFIG_MAPPING:
             raise ValueError(f"model_type {model_type!r} is not known to hf_rvos or transformers")
-        check_model_settings(recipe.model, AutoConfig.for_model(model_type))
-        if not recipe.pretrained:
-            try:
-                AutoConfig.for_model(**recipe.model)
-            except StrictDataclassError as error:
-                raise ValueError(f"model: {error}") from None
+        config = AutoConfig.for_model(model_type)
+        parts = {name for name in recipe.model if isinstance(getattr(config, name, None), PreTrainedConfig)}
+        settings = {name: value for name, value in recipe.model.items() if name not in parts}
+        check_model_settings(settings, config)
+        if recipe.pretrained:  # whose parts are compared with the recipe when it is read
+            return
+        for name in parts - {part for key, part in _SAVED_PARTS.items() if getattr(recipe, key)}:
+            settings[name] = recipe.model[name]
+            # Of the backbone it has to be said, since there are several; the language has one encoder.
+            default = None if name == "backbone_config" else getattr(config, name).model_type
+            part_type = settings[name].get("model_type", default)
+            if part_type not in CONFIG_MAPPING:
+                raise ValueError(f"model: {name} has model_type {part_type!r}, expected one that transformers knows")
+            check_model_settings(settings[name], AutoConfig.for_model(part_type))
+        try:
+            AutoConfig.for_model(**settings)
+        except StrictDataclassError as error:
+            raise ValueError(f"model: {error}") from None

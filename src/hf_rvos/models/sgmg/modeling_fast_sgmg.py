@@ -356,7 +356,7 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
             sgmg ([`SgMgForReferringVideoSegmentation`]):
                 A model of any size.
             config_changes:
-                Fields of [`FastSgMgConfig`] that differ from those of the SgMg.
+                Fields of [`FastSgMgConfig`] that differ from those of the SgMg; a dict has those of a part.
 
         Returns:
             [`FastSgMgForReferringVideoSegmentation`], in training mode.
@@ -364,7 +364,10 @@ class FastSgMgForReferringVideoSegmentation(FastSgMgPreTrainedModel, SgMgForRefe
         fields = sgmg.config.to_dict()
         for name in ("model_type", "architectures", "transformers_version"):
             fields.pop(name, None)
-        model = cls(FastSgMgConfig(**fields | config_changes))
+        for name, value in config_changes.items():
+            is_part = isinstance(value, dict) and isinstance(fields.get(name), dict)
+            fields[name] = fields[name] | value if is_part else value
+        model = cls(FastSgMgConfig(**fields))
         weights = sgmg.state_dict()
         prefix = "model.fusion.attention."
         copies = {
