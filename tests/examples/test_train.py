@@ -369,7 +369,7 @@ WITHOUT_DROPOUT = [
         ("plain_steps", ["model.pixel_decoder_dropout=0"]),
         # Without the object cluster the pooler of the text encoder does nothing, and waits for no gradient.
         ("plain_steps", ["model.model_type=soc", "model.use_object_cluster=false"]),
-        ("plain_steps", ["model.pixel_decoder_dropout=0", "model.auxiliary_loss=false"]),
+        ("plain_steps", ["model.pixel_decoder_dropout=0", "model.auxiliary_loss=false", "model.decoder_layers=2"]),
         ("plain_steps,sharded", ["model.pixel_decoder_dropout=0"]),
     ],
     ids=["all parameters", "some parameters", "unused heads", "sharded parameters"],

@@ -151,6 +151,7 @@ def test_values_of_another_type_are_refused(key, value):
         ({"learning_rate": -1}, "learning_rate is -1.0, expected at least 0"),
         ({"skills": ["colour"]}, "skills: the skill 'colour' is not known; known: appearance"),
         ({"skills": {8: ["event", "motions"]}}, "skills: the skill 'motions' is not known; did you mean 'motion'?"),
+        ({"skills": "motion"}, "skills is 'motion', expected a list of some of appearance, motion"),
         ({"model": {"model_type": "soc", "backbone_config": {"depths": [1]}}}, "backbone_config has model_type None"),
         ({"model": {"model_type": "soc", "text_config": {"model_type": "bart2"}}}, "has model_type 'bart2'"),
         (
@@ -169,6 +170,19 @@ def test_settings_of_a_part_that_is_loaded_need_not_say_what_it_is(write):
     changes = {"model.backbone_config.drop_path_rate": 0.3, "pretrained_backbone": "video-swin-tiny"}
     recipe = read_recipe([write("a.yaml", **MODEL)], changes.items())
     assert recipe.model["backbone_config"] == {"drop_path_rate": 0.3}
+
+
+@pytest.mark.parametrize("changes", [{}, {"pretrained": "soc-tiny"}, {"pretrained_backbone": "video-swin-tiny"}])
+@pytest.mark.parametrize("part", ["backbone_config", "text_config"])
+def test_a_part_may_be_null_which_is_the_default_one(write, part, changes):
+    model = {"model_type": "soc", part: None}
+    assert read_recipe([write("a.yaml", **MODEL | {"model": model} | changes)]).model == model
+
+
+@pytest.mark.parametrize("part", ["backbone_config", "text_config"])
+def test_a_part_that_is_no_mapping_is_refused(write, part):
+    with pytest.raises(ValueError, match=part):
+        read_recipe([write("a.yaml", **MODEL | {"model": {"model_type": "soc", part: "video_swin"}})])
 
 
 def test_any_of_the_ends_is_enough():

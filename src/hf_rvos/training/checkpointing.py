@@ -216,11 +216,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     try:
         yield new
-    except SafetensorError as error:
+    except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
-        raise OSError(f"{path} could not be written: {error}. An earlier one is as it was") from error
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, SafetensorError):  # which is no OSError, also where the disk is full
+            raise OSError(f"{path} could not be written: {error}. An earlier one is as it was") from error
         raise
     if path.exists():
         path.rename(old)

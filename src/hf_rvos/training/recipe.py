@@ -320,8 +320,10 @@ def _check_data(recipe: Recipe) -> None:
         raise ValueError(f"clip_lengths is {list(recipe.clip_lengths)}, expected one length for data sets of files")
     if "moving_shapes" not in recipe.datasets and recipe.flip_probability != _FIELDS["flip_probability"].default:
         raise ValueError("flip_probability flips clips of moving_shapes; set augmentation.flip_probability for others")
-    for skills in recipe.skills.values() if isinstance(recipe.skills, dict) else (recipe.skills,):
-        for skill in () if skills is None else skills if isinstance(skills, (list, tuple)) else (skills,):
+    for skills in recipe.skills.values() if isinstance(recipe.skills, dict) else [recipe.skills]:
+        if not isinstance(skills, (list, tuple, NoneType)):
+            raise ValueError(f"skills is {skills!r}, expected a list of some of {', '.join(SKILLS)}")
+        for skill in skills or ():
             if skill not in SKILLS:
                 raise ValueError(unknown("skills: the skill", skill, SKILLS))
     if recipe.subset not in SUBSETS:
@@ -358,7 +360,11 @@ def _check_model(recipe: Recipe) -> None:
         if model_type not in CONFIG_MAPPING:
             raise ValueError(f"model_type {model_type!r} is not known to hf_rvos or transformers")
         config = AutoConfig.for_model(model_type)
-        parts = {name for name in recipe.model if isinstance(getattr(config, name, None), PreTrainedConfig)}
+        parts = {
+            name
+            for name, value in recipe.model.items()
+            if isinstance(value, dict) and isinstance(getattr(config, name, None), PreTrainedConfig)
+        }
         settings = {name: value for name, value in recipe.model.items() if name not in parts}
         check_model_settings(settings, config)
         if recipe.pretrained:  # whose parts are compared with the recipe when it is read
